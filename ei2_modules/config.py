@@ -1,0 +1,75 @@
+"""Every option of the method, with the reason beside its default. Pure data: no torch here."""
+
+from dataclasses import dataclass
+
+from .errors import EI2Error
+
+ATTENTIONS = ("FFAM", "SCA", "first-frame", "dense", "per-frame")
+TEMPORAL_MODULES = (
+    "STAM",
+    "layer norm",
+    "layer norm without scale",
+    "instance norm",
+    "instance norm without scale",
+    "IC without SN",
+    "none",
+)
+STAM_INITS = ("zero-query", "random", "clamp")
+
+# mode -> (attention, temporal module). The official Tune-A-Video never trains its temporal Layer Norm,
+# whose scale and shift therefore stay 1 and 0: "without scale" is that method, number for number.
+MODES = {
+    "EI²": ("FFAM", "STAM"),
+    "Tune-A-Video": ("SCA", "layer norm without scale"),
+    "dense": ("dense", "none"),
+}
+CUSTOM = "custom"
+
+
+@dataclass(frozen=True)
+class InflateOptions:
+    """How an image UNet becomes a video UNet (paper sections 3 and 4)."""
+
+    attention: str = "FFAM"  # in place of self-attention, eq. 10
+    coarse_ratio: int = 2  # r: the +14 % time of the paper's Table 1 fits r = 2 at 8 frames, not 4
+    temporal: str = "STAM"  # after the feed-forward, eq. 6 to 9
+    stam_init: str = "zero-query"  # exact identity at the start while eq. 8 holds strictly
+    seed: int = 33  # of the temporal module's random start; 33 is Tune-A-Video's
+
+    def __post_init__(self):
+        _require("attention", self.attention, ATTENTIONS)
+        _require("temporal module", self.temporal, TEMPORAL_MODULES)
+        _require("stam init", self.stam_init, STAM_INITS)
+        if not 1 <= self.coarse_ratio <= 64:
+            raise EI2Error(f"coarse ratio r is {self.coarse_ratio}: it must be 1 to 64 (the paper uses 2 or 4).")
+
+    @classmethod
+    def from_mode(cls, mode: str, attention: str, temporal: str, **rest) -> "InflateOptions":
+        """Options of a named mode; only mode "custom" reads `attention` and `temporal`."""
+        _require("mode", mode, (*MODES, CUSTOM))
+        attention, temporal = MODES.get(mode, (attention, temporal))
+        return cls(attention=attention, temporal=temporal, **rest)
+
+
+@dataclass(frozen=True)
+class TuningOptions:
+    """One-shot tuning (paper section 5; what the paper leaves out is Tune-A-Video's published value)."""
+
+    steps: int = 500
+    learning_rate: float = 3e-5
+    seed: int = 33
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-2
+    adam_eps: float = 1e-8
+    max_grad_norm: float = 1.0  # clipped over all trained tensors together
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise EI2Error(f"steps is {self.steps}: tuning needs at least 1 (the paper uses 500).")
+        if not self.learning_rate > 0:
+            raise EI2Error(f"learning rate is {self.learning_rate}: it must be above 0 (the paper uses 3e-5).")
+
+
+def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise EI2Error(f"{name} is {value!r}: it must be one of {', '.join(allowed)}.")

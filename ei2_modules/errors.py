@@ -1,0 +1,20 @@
+"""The errors a user may see. Every message carries the numbers that clashed and the fix."""
+
+
+class EI2Error(ValueError):
+    """Something the user wired or typed cannot work; the text says what and how to mend it."""
+
+
+class WeightsError(EI2Error):
+    """A tuned-weight file is damaged, foreign, or made for another model."""
+
+
+class DivergedError(EI2Error):
+    """Tuning met a loss or gradient that is not a number."""
+
+    def __init__(self, step: int, what: str):
+        super().__init__(
+            f"Tuning stopped at step {step}: the {what} is not finite. The weights of step {step - 1} are kept. "
+            "Try a lower learning rate, or precision bf16 or fp32 instead of fp16."
+        )
+        self.step = step
