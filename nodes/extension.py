@@ -1,0 +1,20 @@
+"""The list of nodes ComfyUI is given."""
+
+from .host import storage
+from .host.api import ComfyExtension
+from .inflate_unet import InflateUNet
+from .invert_video import InvertVideo
+from .one_shot_tune import OneShotTune
+from .sampler import EI2DDIMSampler, EI2Sampler
+from .tuned_weights import LoadWeights, SaveWeights
+from .video_metrics import VideoMetrics
+
+NODES = [InflateUNet, OneShotTune, InvertVideo, EI2Sampler, EI2DDIMSampler, SaveWeights, LoadWeights, VideoMetrics]
+
+
+class EI2Extension(ComfyExtension):
+    async def on_load(self):
+        storage.register_folders()
+
+    async def get_node_list(self):
+        return NODES

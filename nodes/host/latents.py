@@ -1,0 +1,91 @@
+"""Checks a LATENT, and carries the schedule that an inverted one was made with."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ...ei2_modules.errors import EI2Error
+from ...ei2_modules.inflate import UNetSpec
+from ...ei2_modules.schedule import Schedule, ddim_schedule
+
+KEY = "ei2_inversion"  # in the LATENT dict, beside "samples"
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """How an inverted latent was made."""
+
+    steps: int
+    sigma_end: float
+    prediction: str
+    fingerprint: list[float]
+
+
+def clip_latents(latent: dict, spec: UNetSpec) -> torch.Tensor:
+    """The samples of a clip, (n, c, h, w). Raises EI2Error for anything a UNet of this kind cannot take."""
+    samples = latent["samples"]
+    if getattr(samples, "is_nested", False) or samples.ndim != 4:
+        shape = "nested" if getattr(samples, "is_nested", False) else tuple(samples.shape)
+        raise EI2Error(
+            f"The latents have shape {shape}, but frames of an image model have 4 dimensions (frames, channels, "
+            "height, width). Encode the clip with the VAE of an SD1.x checkpoint."
+        )
+    frames, channels, height, width = samples.shape
+    if frames == 0:
+        raise EI2Error("The latents hold 0 frames. Choose at least one frame of the clip.")
+    if channels != spec.channels:
+        raise EI2Error(
+            f"The latents have {channels} channels, but this {spec.family} model takes {spec.channels}. "
+            "Encode the clip with the VAE of the same checkpoint."
+        )
+    if height * width == 0 or not torch.isfinite(samples).all():
+        raise EI2Error(
+            f"The latents ({frames} frames of {width}x{height}) are empty or hold values that are not finite. "
+            "Encode the clip again, with VAE precision fp32 (--fp32-vae) if frames come out black."
+        )
+    return samples
+
+
+def with_inversion(latent: dict, samples: torch.Tensor, inversion: Inversion) -> dict:
+    """A new LATENT dict of inverted noise; other entries (masks, batch index) stay."""
+    return {**latent, "samples": samples, KEY: inversion}
+
+
+def without_inversion(latent: dict, samples: torch.Tensor) -> dict:
+    """A new LATENT dict of an ordinary clip again."""
+    return {**{k: v for k, v in latent.items() if k != KEY}, "samples": samples}
+
+
+def sampling_schedule(latent: dict, sigma_table: torch.Tensor, steps: int, scale: float) -> Schedule:
+    """The schedule that leads back from an inverted latent.
+
+    steps 0: the inversion's own. Without a record (the latent went through Save Latent, say) `steps` must be
+    given, and the spread of the noise must fit it. scale: of the latent format, to undo for that check.
+    """
+    inversion = latent.get(KEY)
+    if inversion is None:
+        return _schedule_by_steps(latent["samples"], sigma_table, steps, scale)
+    if steps in (0, inversion.steps):
+        return ddim_schedule(sigma_table, inversion.steps)
+    other = ddim_schedule(sigma_table, steps)
+    raise EI2Error(
+        f"This latent was inverted in {inversion.steps} steps and ends at sigma {inversion.sigma_end:.2f}; {steps} "
+        f"sampling steps start at sigma {other.sigma_end:.2f} on another grid. Set steps to 0 (the inversion's), or "
+        f"invert again with {steps} steps."
+    )
+
+
+def _schedule_by_steps(samples, sigma_table, steps: int, scale: float) -> Schedule:
+    if steps == 0:
+        raise EI2Error(
+            "This latent does not come from DDIM Invert Video, or lost its record on the way (Save Latent drops it). "
+            "Wire the inverted latent here, or set steps to the number it was inverted with."
+        )
+    schedule = ddim_schedule(sigma_table, steps)
+    spread = float((samples * scale).std())
+    if not 0.5 < spread / schedule.sigma_end < 2:
+        raise EI2Error(
+            f"This latent has a spread of {spread:.2f}, but noise inverted in {steps} steps has about "
+            f"{schedule.sigma_end:.2f}. It is not inverted noise: put DDIM Invert Video before this node."
+        )
+    return schedule

@@ -1,0 +1,92 @@
+"""Loads a model so that it can be trained in, and decides precision and checkpointing from the device."""
+
+import contextlib
+import inspect
+
+import comfy.model_management as mm
+import torch
+from torch import nn
+
+from ...ei2_modules.errors import EI2Error
+from ...ei2_modules.inflate import UNetSpec
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+# Bytes of saved activations per frame, latent pixel and byte of precision, without checkpointing: measured
+# at full SD1.5 widths with FFAM r = 2 and STAM by benchmarks/tuning_memory.py. Used only to decide "auto".
+ACTIVATION_BYTES = 42_000
+
+
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """For "auto": bf16 where the GPU computes in it, fp16 on older CUDA GPUs, fp32 elsewhere."""
+    if precision in PRECISIONS:
+        return PRECISIONS[precision]
+    if device.type == "cpu" or mm.is_device_mps(device):
+        return torch.float32
+    return torch.bfloat16 if mm.should_use_bf16(device) else torch.float16
+
+
+def wants_checkpointing(choice: str, samples: torch.Tensor, dtype: torch.dtype, device: torch.device) -> bool:
+    """For "auto": only when the activations would not fit in what is free."""
+    if choice != "auto":
+        return choice == "on"
+    return activation_bytes(samples, dtype) > 0.8 * mm.get_free_memory(device)
+
+
+def activation_bytes(samples: torch.Tensor, dtype: torch.dtype) -> int:
+    """Estimated memory of what one training step keeps for its backward pass."""
+    frames, _, height, width = samples.shape
+    return frames * height * width * dtype.itemsize * ACTIVATION_BYTES
+
+
+def training_clone(model):
+    """A clone to train in: compute in one type, none of the guidance patches, dynamic loading off."""
+    dynamic = "disable_dynamic" in inspect.signature(model.clone).parameters
+    clone = model.clone(disable_dynamic=True) if dynamic else model.clone()
+    clone.model_options = {"transformer_options": clone.model_options["transformer_options"]}
+    return clone
+
+
+@contextlib.contextmanager
+def loaded_for_training(model, spec: UNetSpec):
+    """Whole on its device, frozen, and with ordinary tensors in place of inference tensors; undone at the end."""
+    for path in spec.query_paths():
+        weight = model.get_model_object(f"diffusion_model.{path}.weight")
+        if weight.dtype.itemsize == 1 or not weight.is_floating_point():
+            raise EI2Error(
+                f"The model's weights are stored in {str(weight.dtype).removeprefix('torch.')}, too coarse to hold "
+                "what tuning changes. Load the checkpoint in fp16, bf16 or fp32 (weight_dtype default)."
+            )
+    try:
+        mm.load_models_gpu([model], memory_required=1e20, force_full_load=True)
+        _leave_inference_mode(model.model)
+        model.model.requires_grad_(False)
+        yield model.model.diffusion_model
+    finally:
+        # The next load by any node starts afresh, which also takes back the compute type.
+        model.detach()
+        mm.cleanup_models_gc()
+
+
+def _leave_inference_mode(module: nn.Module) -> None:
+    """Tensors born in the host's inference mode cannot be saved for backward; equal copies can."""
+    for m in module.modules():
+        for name, p in m._parameters.items():
+            if p is not None and p.is_inference():
+                m._parameters[name] = nn.Parameter(p.detach().clone(), requires_grad=False)
+        for name, b in m._buffers.items():
+            if b is not None and b.is_inference():
+                m._buffers[name] = b.clone()
+
+
+def describe_out_of_memory(spec: UNetSpec, samples: torch.Tensor, dtype: torch.dtype, checkpointing: bool) -> str:
+    """What to change, with numbers."""
+    frames, _, height, width = samples.shape
+    gib = activation_bytes(samples, dtype) / 2**30
+    tips = [] if checkpointing else ["set gradient checkpointing to on"]
+    tips += ["use precision bf16"] if dtype == torch.float32 else []
+    tips += [f"use fewer frames than {frames} or a smaller size than {width * 8}x{height * 8}"]
+    return (
+        f"Out of memory while tuning {frames} frames at {width * 8}x{height * 8} in {str(dtype)[6:]}: one step keeps "
+        f"about {gib:.1f} GiB without checkpointing. To fit: {'; '.join(tips)}."
+    )

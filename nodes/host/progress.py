@@ -1,0 +1,63 @@
+"""The host's progress bar and latent preview, for loops of several passes."""
+
+import comfy.model_management as mm
+import comfy.utils
+import latent_preview
+import torch
+from PIL import Image
+
+
+class Progress:
+    """One bar over all passes of a node; each pass gets its own sampler callback."""
+
+    def __init__(self, model, total: int):
+        self.bar = comfy.utils.ProgressBar(total)
+        self.total, self.done = total, 0
+        self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+
+    def callback(self):
+        """For `CFGGuider.sample`: (step, x0, x, total) moves the bar and shows x0."""
+
+        def step(i, denoised, x, total):
+            self.advance(denoised)
+
+        return step
+
+    def advance(self, latent=None, image=None) -> None:
+        """One step further. latent: a clip to preview in the model's scale; image: a PIL image instead."""
+        self.done += 1
+        preview = None
+        if image is not None:
+            preview = ("JPEG", image, 512)
+        elif latent is not None and self.previewer is not None:
+            preview = self.previewer.decode_latent_to_preview_image("JPEG", latent)
+        self.bar.update_absolute(self.done, self.total, preview)
+
+
+class TuningProgress:
+    """A bar for tuning, with a picture of the middle frame now and then."""
+
+    PREVIEWS = 10  # a run: one costs at most two forward passes and one decoded frame
+
+    def __init__(self, model, steps: int, vae):
+        self.progress, self.vae = Progress(model, steps), vae
+        self.every = max(1, steps // self.PREVIEWS)
+        self.to_latent = model.model.process_latent_out
+
+    def step(self, step, estimate) -> None:
+        """For `TuningRun.execute`; raises the host's interrupt."""
+        mm.throw_exception_if_processing_interrupted()
+        if step.number % self.every:
+            return self.progress.advance()
+        middle = estimate()
+        middle = middle[len(middle) // 2][None]
+        if self.vae is None:
+            return self.progress.advance(latent=middle)
+        with torch.no_grad():
+            image = self.vae.decode(self.to_latent(middle.float()))
+        return self.progress.advance(image=to_pil(image.reshape(-1, *image.shape[-3:])[0]))
+
+
+def to_pil(image: torch.Tensor) -> Image.Image:
+    """(h, w, 3) in 0..1 -> PIL."""
+    return Image.fromarray((image.clamp(0, 1) * 255).byte().cpu().numpy())

@@ -1,0 +1,67 @@
+"""Where tuned weights lie: models/ei2 and output/ei2, both listed by Load EI² Weights."""
+
+import re
+from pathlib import Path
+
+import folder_paths
+
+from ...ei2_modules import weights as tuned_weights
+from ...ei2_modules.errors import EI2Error
+from ...ei2_modules.weights import EI2Weights
+
+FOLDER = "ei2"
+PLACES = ("output/ei2", "models/ei2")
+_NAME = re.compile(r"\w[\w .()+-]{0,99}")
+
+
+def register_folders() -> None:
+    """Tell the host of the two folders, as it does itself for loras and output/loras."""
+    for place in reversed(PLACES):
+        folder_paths.add_model_folder_path(FOLDER, str(directory(place)), is_default=place == "models/ei2")
+    paths, _ = folder_paths.folder_names_and_paths[FOLDER]
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
+
+
+def directory(place: str) -> Path:
+    """The folder behind a combo entry."""
+    root = folder_paths.models_dir if place.startswith("models") else folder_paths.get_output_directory()
+    return Path(root) / FOLDER
+
+
+def name_fault(name: str) -> str | None:
+    """Why a file name is refused, or None."""
+    if _NAME.fullmatch(name) and ".." not in name and name == name.strip():
+        return None
+    return (
+        f"{name!r} cannot be a file name: use letters, digits, spaces and . _ - + ( ), no folders and no '..'. "
+        "Choose the folder with the folder input."
+    )
+
+
+def list_files() -> list[str]:
+    """Names for the Load node."""
+    return folder_paths.get_filename_list(FOLDER)
+
+
+def find(name: str) -> Path:
+    """Full path of a listed name; refuses anything outside the folders."""
+    path = folder_paths.get_full_path(FOLDER, name)
+    if path is None or ".." in Path(name).parts:
+        raise EI2Error(f"{name!r} is in neither {' nor '.join(PLACES)}. Press R to refresh the list and choose again.")
+    return Path(path)
+
+
+def save(weights: EI2Weights, name: str, place: str) -> Path:
+    """Write under a fresh number, never over an older file: my_clip_00001_.safetensors."""
+    fault = name_fault(name)
+    if fault or place not in PLACES:
+        raise EI2Error(fault or f"{place!r} is not one of {', '.join(PLACES)}.")
+    target = directory(place)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        folder, filename, counter, _, _ = folder_paths.get_save_image_path(name, str(target))
+    except OSError as error:
+        raise EI2Error(f"{target} cannot be written to: {error}. Choose the other folder.") from error
+    path = Path(folder) / f"{filename}_{counter:05}_.safetensors"
+    tuned_weights.save(path, weights)
+    return path

@@ -1,0 +1,217 @@
+"""Runs one-shot tuning inside the host: its guider prepares conditioning and models, our loop does the steps."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import comfy.model_management as mm
+import comfy.samplers
+import torch
+import torch.nn.functional as F
+from comfy.ldm.modules import attention as host_attention
+from comfy.ldm.modules.attention import BasicTransformerBlock
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from torch.utils.checkpoint import checkpoint
+
+from ...ei2_modules import __version__
+from ...ei2_modules.config import TuningOptions
+from ...ei2_modules.errors import EI2Error
+from ...ei2_modules.trainables import Trainables
+from ...ei2_modules.tuning import Step, tune
+from ...ei2_modules.weights import EI2Weights, make_header
+from . import conditioning, memory
+from .patch import KEY, Inflated, attach, deflate, detach
+from .unet import sigma_table
+
+PREVIEW_TIMESTEP = 500  # halfway: layout and colours are still open there, so that learning shows
+
+
+@dataclass
+class TuningRun:
+    """One tuning, and what is left of it when it stops early."""
+
+    state: Inflated
+    options: TuningOptions
+    precision: str = "auto"
+    checkpointing: str = "auto"
+    losses: list[float] = field(default_factory=list)
+    trainables: Trainables | None = None
+    seconds: float = 0.0
+    _shape: tuple = ()
+
+    def execute(self, model, samples, positive, negative, start: EI2Weights | None, on_step: Callable) -> None:
+        """Tune. on_step(step, estimate) after each step; estimate() is a preview of the clip, (n, c, h, w)."""
+        device = model.load_device
+        dtype = memory.compute_dtype(self.precision, device)
+        checkpointing = memory.wants_checkpointing(self.checkpointing, samples, dtype, device)
+        self._shape, began = tuple(samples.shape), time.monotonic()
+        try:
+            with torch.inference_mode(False), torch.enable_grad():
+                self._tune(model, samples, positive, negative, start, on_step, dtype, checkpointing)
+        except mm.OOM_EXCEPTION as error:
+            hint = memory.describe_out_of_memory(self.state.spec, samples, dtype, checkpointing)
+            raise EI2Error(hint) from error
+        finally:
+            self.seconds = time.monotonic() - began
+
+    def _tune(self, model, samples, positive, negative, start, on_step, dtype, checkpointing) -> None:
+        spec, options = self.state.spec, self.state.options
+        clone = _clone_for_tuning(model, dtype)
+        with memory.loaded_for_training(clone, spec) as unet:
+            base = {path: unet.get_submodule(path).weight for path in spec.query_paths()}
+            self.trainables = Trainables(spec, options, base, start.tensors if start else None)
+            token = clone.model_options["transformer_options"][KEY]
+            temporal = _checkpointed_bank(self.trainables) if checkpointing else dict(self.trainables.bank.items())
+            attach(clone.model, temporal, token)
+            try:
+                with _trained_queries(unet, self.trainables), _checkpointed_blocks(unet, checkpointing):
+                    guider = _Guider(clone, positive, negative)
+                    guider.run(samples.clone(), lambda clean: self._steps(guider, clone, clean, on_step, dtype))
+            finally:
+                detach(clone.model)
+
+    def _steps(self, guider: "_Guider", model, clean, on_step, dtype) -> None:
+        sigmas = sigma_table(model).to(clean.device)
+        preview = guider.fixed_estimate(clean, sigmas[PREVIEW_TIMESTEP], self.options.seed)
+        loop = tune(
+            guider.denoise,
+            clean,
+            self.trainables,
+            sigmas,
+            self.state.spec.prediction,
+            self.options,
+            loss_scaling=dtype == torch.float16,
+        )
+        for step in loop:
+            self.losses.append(step.loss)
+            on_step(step, preview)
+
+    def weights(self) -> EI2Weights:
+        """The weights of the last whole step."""
+        frames, _, height, width = self._shape
+        run = {
+            "version": __version__,
+            "torch": torch.__version__,
+            "frames": frames,
+            "latent_size": [height, width],
+            "steps": len(self.losses),
+            "learning_rate": self.options.learning_rate,
+            "seed": self.options.seed,
+            "precision": self.precision,
+            "seconds": round(self.seconds, 2),
+            "losses": [round(loss, 6) for loss in self.losses],
+        }
+        header = make_header(self.state.spec, self.state.options, self.state.fingerprint, run)
+        return EI2Weights(header, self.trainables.export())
+
+
+class _Guider(comfy.samplers.CFGGuider):
+    """The host's guider with our loop in place of a sampler."""
+
+    guidance = 7.5  # of the preview, when a negative is wired
+
+    def __init__(self, model, positive, negative):
+        super().__init__(model)
+        self.has_negative = bool(negative)
+        clean = conditioning.out_of_inference_mode
+        self.set_conds(clean(positive), clean(negative if negative else positive))
+
+    def run(self, samples, body: Callable) -> None:
+        table = self.model_patcher.get_model_object("model_sampling").sigmas
+        sampler = _LoopSampler(self, body)
+        self.sample(torch.zeros_like(samples), samples, sampler, table.flip(0).clone(), disable_pbar=True)
+
+    def denoise(self, x, sigma):
+        """x0 under the caption alone, differentiable."""
+        return self(x, sigma, **self.extra_args)
+
+    def fixed_estimate(self, clean, sigma, seed: int) -> Callable:
+        """A function giving the model's present estimate of the clip from noise that never changes."""
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).to(clean)
+        x = clean + sigma * noise
+
+        @torch.no_grad()
+        def estimate():
+            self.set_cfg(self.guidance if self.has_negative else 1.0)
+            try:
+                return self(x, sigma.expand(len(x)), **self.extra_args)
+            finally:
+                self.set_cfg(1.0)
+
+        return estimate
+
+
+class _LoopSampler(comfy.samplers.Sampler):
+    def __init__(self, guider: _Guider, body: Callable):
+        self.guider, self.body = guider, body
+
+    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, *args, **kwargs):
+        self.guider.extra_args = extra_args
+        self.body(latent_image)
+        return latent_image
+
+
+def _clone_for_tuning(model, dtype):
+    """Frame attention stays; tuned queries and the inference bank make room for the trained ones."""
+    clone = memory.training_clone(model)
+    plain = deflate(clone)
+    clone.patches, clone.patches_uuid = plain.patches, plain.patches_uuid
+    clone.remove_injections(KEY)
+    clone.remove_additional_models(KEY)
+    options = clone.model_options["transformer_options"]
+    options.setdefault(KEY, "tuning")  # mode without temporal modules has no token
+    # Backward needs exact attention; the host may have chosen an inference-only kernel.
+    options["optimized_attention_override"] = lambda f, *a, **k: host_attention.attention_pytorch(*a, **k)
+    clone.set_model_compute_dtype(dtype)
+    return clone
+
+
+@contextlib.contextmanager
+def _trained_queries(unet, trainables: Trainables):
+    """Each query projection computes with its trained fp32 weight, cast to the type it is called in."""
+    with _replaced_forwards({unet.get_submodule(p): _linear(w) for p, w in trainables.queries().items()}):
+        yield
+
+
+def _linear(weight):
+    return lambda x: F.linear(x, weight.to(x.dtype))
+
+
+def _checkpointed_blocks(unet, enabled: bool):
+    """Recompute transformer and residual blocks in the backward pass instead of keeping their activations."""
+    kinds = (BasicTransformerBlock, ResBlock)
+    modules = [m for m in unet.modules() if enabled and isinstance(m, kinds)]
+    return _replaced_forwards({m: _recomputed(m.forward) for m in modules})
+
+
+def _recomputed(forward):
+    def run(*args, **kwargs):
+        # The UNet changes this dict as it goes: a recomputed block must see it as it was.
+        if "transformer_options" in kwargs:
+            kwargs = {**kwargs, "transformer_options": dict(kwargs["transformer_options"])}
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return run
+
+
+def _checkpointed_bank(trainables: Trainables) -> dict:
+    return {
+        path: (lambda x, n, module=module: checkpoint(module, x, n, use_reentrant=False))
+        for path, module in trainables.bank.items()
+    }
+
+
+@contextlib.contextmanager
+def _replaced_forwards(forwards: dict):
+    """Set `forward` on these module instances and take it off again."""
+    try:
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+    finally:
+        for module in forwards:
+            module.__dict__.pop("forward", None)
+
+
+__all__ = ["Step", "TuningRun"]

@@ -1,0 +1,76 @@
+"""'Inflate UNet to EI²': an image MODEL in, a video MODEL out."""
+
+from ..ei2_modules.config import ATTENTIONS, CUSTOM, MODES, STAM_INITS, TEMPORAL_MODULES, InflateOptions
+from .host.api import CATEGORY, WEIGHTS, io
+from .host.patch import inflate
+
+
+class InflateUNet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="EI2InflateUNet",
+            display_name="Inflate UNet to EI²",
+            category=CATEGORY,
+            description="Lets an SD1.x image model see all frames of a clip at once: frame attention in place of "
+            "self-attention, and a temporal module after every feed-forward. The model that comes in is not changed.",
+            inputs=[
+                io.Model.Input("model", tooltip="An SD1.x checkpoint (eps or v), with or without LoRAs."),
+                io.Combo.Input(
+                    "mode",
+                    options=[*MODES, CUSTOM],
+                    default="EI²",
+                    tooltip="EI²: FFAM + STAM, the paper's method. Tune-A-Video: the method it is compared with. "
+                    "dense: full attention over all frames, without tuning. custom: the two choices below.",
+                ),
+                io.Int.Input(
+                    "coarse_ratio",
+                    default=2,
+                    min=1,
+                    max=8,
+                    tooltip="r: other frames are seen r times coarser in height and width. 2 suits 8 frames; take 4 "
+                    "above 12 frames. Used by FFAM.",
+                ),
+                io.Combo.Input(
+                    "temporal_module",
+                    options=list(TEMPORAL_MODULES),
+                    default="STAM",
+                    tooltip="Only with mode custom: the module after the feed-forward (the paper's Figure 4).",
+                ),
+                io.Combo.Input(
+                    "attention",
+                    options=list(ATTENTIONS),
+                    default="FFAM",
+                    tooltip="Only with mode custom: which tokens of other frames a frame sees (the paper's Figure 5).",
+                ),
+                io.Combo.Input(
+                    "stam_init",
+                    options=list(STAM_INITS),
+                    default="zero-query",
+                    tooltip="Start of STAM. zero-query: exactly no effect before tuning. random: the paper read "
+                    "literally, nearly no effect. clamp: as Tune-A-Video until the norm reaches 1. "
+                    "With weights wired, theirs is used.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=33,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=False,
+                    tooltip="Of the temporal module's random start. Keep it: a new seed means tuning again.",
+                ),
+                WEIGHTS.Input(
+                    "weights",
+                    optional=True,
+                    tooltip="Tuned weights from One-Shot Tune or Load EI² Weights, for this very checkpoint.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="MODEL", tooltip="The inflated model.")],
+        )
+
+    @classmethod
+    def execute(cls, model, mode, coarse_ratio, temporal_module, attention, stam_init, seed, weights=None):
+        options = InflateOptions.from_mode(
+            mode, attention, temporal_module, coarse_ratio=coarse_ratio, stam_init=stam_init, seed=seed
+        )
+        return io.NodeOutput(inflate(model, options, weights))

@@ -1,0 +1,95 @@
+"""'EI² Sampler': the edit, in one node; and 'EI² DDIM Sampler', the same steps for SamplerCustomAdvanced."""
+
+from .host import conditioning, sampling
+from .host import latents as host_latents
+from .host.api import CATEGORY, io
+from .host.patch import inflated_state
+from .host.progress import Progress
+from .host.unet import sigma_table
+
+
+class EI2Sampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="EI2Sampler",
+            display_name="EI² Sampler",
+            category=CATEGORY,
+            description="Samples the inverted noise back under a new prompt: the edited clip.",
+            inputs=[
+                io.Model.Input("model", tooltip="The tuned model, the one the clip was inverted with."),
+                io.Conditioning.Input("positive", tooltip="What the clip shall show."),
+                io.Conditioning.Input("negative", tooltip="What it shall not; empty text is the paper's."),
+                io.Latent.Input("latent", tooltip="From DDIM Invert Video."),
+                io.Float.Input(
+                    "cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,
+                    tooltip="Guidance: 7.5 is the paper's; 1 reconstructs under the inversion's prompt.",
+                ),
+                _seed(),
+                _eta(),
+                _steps(optional=True),
+            ],
+            outputs=[io.Latent.Output(display_name="LATENT", tooltip="The edited clip, for VAE Decode.")],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, model, positive, negative, latent, cfg, seed, eta, steps=0):
+        state = inflated_state(model, "EI² Sampler")
+        samples = host_latents.clip_latents(latent, state.spec)
+        conditioning.check(positive, "positive", state.spec)
+        conditioning.check(negative, "negative", state.spec)
+        schedule = host_latents.sampling_schedule(latent, sigma_table(model), steps, _latent_scale(model))
+        progress = Progress(model, schedule.steps)
+        edited = sampling.sample(model, samples, positive, negative, cfg, schedule, eta, seed, progress.callback())
+        return io.NodeOutput(host_latents.without_inversion(latent, edited))
+
+
+class EI2DDIMSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="EI2DDIMSampler",
+            display_name="EI² DDIM Sampler",
+            category=CATEGORY,
+            description="The EI² Sampler's steps as SAMPLER and SIGMAS for SamplerCustomAdvanced with Disable Noise: "
+            "the same latents, with any guider.",
+            inputs=[
+                io.Model.Input("model", tooltip="The tuned model: its schedule is read."),
+                io.Latent.Input("latent", tooltip="From DDIM Invert Video: its number of steps is read."),
+                _seed(),
+                _eta(),
+                _steps(optional=True),
+            ],
+            outputs=[io.Sampler.Output(display_name="SAMPLER"), io.Sigmas.Output(display_name="SIGMAS")],
+        )
+
+    @classmethod
+    def execute(cls, model, latent, seed, eta, steps=0):
+        schedule = host_latents.sampling_schedule(latent, sigma_table(model), steps, _latent_scale(model))
+        return io.NodeOutput(sampling.ddim_sampler(eta, seed), schedule.descending)
+
+
+def _latent_scale(model) -> float:
+    return model.get_model_object("latent_format").scale_factor
+
+
+def _seed():
+    return io.Int.Input(
+        "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
+        tooltip="Of the fresh noise. It plays no part while eta is 0.",
+    )  # fmt: skip
+
+
+def _eta():
+    return io.Float.Input(
+        "eta", default=0.0, min=0.0, max=1.0, step=0.01, round=0.001,
+        tooltip="0: DDIM, follows the clip. Above 0 adds fresh noise each step and loosens the tie to the clip.",
+    )  # fmt: skip
+
+
+def _steps(optional: bool):
+    return io.Int.Input(
+        "steps", default=0, min=0, max=500, optional=optional,
+        tooltip="0: as many as the inversion took, which is the only number that fits its noise. Set it only for a "
+        "latent that came back from Load Latent.",
+    )  # fmt: skip

@@ -1,0 +1,69 @@
+"""'Save EI² Weights' and 'Load EI² Weights'."""
+
+from ..ei2_modules import weights as tuned_weights
+from .host import storage
+from .host.api import CATEGORY, WEIGHTS, io, ui
+
+
+class SaveWeights(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="EI2SaveWeights",
+            display_name="Save EI² Weights",
+            category=CATEGORY,
+            description="Writes tuned weights as one safetensors file (149 MB in half precision for SD1.5, twice that "
+            "in full). The stock Load LoRA reads the query part of the same file.",
+            is_output_node=True,
+            inputs=[
+                WEIGHTS.Input("weights", tooltip="From One-Shot Tune."),
+                io.String.Input(
+                    "file_name", default="my_clip", tooltip="A plain name; a number is added, nothing is overwritten."
+                ),
+                io.Combo.Input(
+                    "folder",
+                    options=list(storage.PLACES),
+                    default="output/ei2",
+                    tooltip="Below ComfyUI's own folders. Load EI² Weights lists both.",
+                ),
+            ],
+            outputs=[WEIGHTS.Output(display_name="EI2_WEIGHTS", tooltip="The same weights, to wire on.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file_name=""):
+        return storage.name_fault(file_name) or True
+
+    @classmethod
+    def execute(cls, weights, file_name, folder):
+        path = storage.save(weights, file_name, folder)
+        return io.NodeOutput(weights, ui=ui.PreviewText(f"Saved {path.name} in {folder}"))
+
+
+class LoadWeights(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="EI2LoadWeights",
+            display_name="Load EI² Weights",
+            category=CATEGORY,
+            description="Reads a tuned-weight file and checks it whole. Wire it to Inflate UNet to EI², or to "
+            "One-Shot Tune to go on from there.",
+            inputs=[
+                io.Combo.Input(
+                    "file_name",
+                    options=storage.list_files(),
+                    tooltip="Files in models/ei2 and output/ei2; press R to refresh the list.",
+                ),
+            ],
+            outputs=[WEIGHTS.Output(display_name="EI2_WEIGHTS", tooltip="For Inflate UNet to EI².")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file_name):
+        stat = storage.find(file_name).stat()
+        return f"{stat.st_mtime_ns}:{stat.st_size}"
+
+    @classmethod
+    def execute(cls, file_name):
+        return io.NodeOutput(tuned_weights.load(storage.find(file_name)))
