@@ -56,7 +56,7 @@ def tune(
         scaler.update()
         optimiser.zero_grad(set_to_none=True)
         trainables.power_iteration()
-        yield Step(number, float(loss), grad_norm)
+        yield Step(number, loss.item(), grad_norm)
 
 
 def draw(clean: Tensor, sigma_table: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

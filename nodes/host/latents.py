@@ -83,7 +83,7 @@ def _schedule_by_steps(samples, sigma_table, steps: int, scale: float) -> Schedu
         )
     schedule = ddim_schedule(sigma_table, steps)
     spread = float((samples * scale).std())
-    if not 0.5 < spread / schedule.sigma_end < 2:
+    if spread < schedule.sigma_end**0.5:  # a clean latent spreads about 1, inverted noise about sigma_end
         raise EI2Error(
             f"This latent has a spread of {spread:.2f}, but noise inverted in {steps} steps has about "
             f"{schedule.sigma_end:.2f}. It is not inverted noise: put DDIM Invert Video before this node."

@@ -1,0 +1,144 @@
+"""The tuning loop on a toy UNet: loss, trainable count, stopping, repeatability."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from sd_schedule import sd_sigmas
+from toy import SIGMAS, clip, denoiser, make, spec
+
+from ei2_modules.config import InflateOptions, TuningOptions
+from ei2_modules.errors import DivergedError, EI2Error
+from ei2_modules.inflate import TemporalBank, fresh_bank
+from ei2_modules.objective import add_noise, diffusion_loss
+from ei2_modules.tuning import tune
+
+
+def run(trainables, steps=4, denoise=None, **options):
+    options = TuningOptions(steps=steps, learning_rate=1e-2, **options)
+    return list(tune(denoise or denoiser(trainables), clip(), trainables, SIGMAS, "eps", options))
+
+
+SD15_DIMS = [320] * 5 + [640] * 5 + [1280] * 6
+
+
+@pytest.mark.parametrize(
+    ("temporal", "count"),
+    [("STAM", 74_354_880), ("layer norm without scale", 74_354_880), ("IC without SN", 74_354_880),
+     ("layer norm", 74_354_880 + 2 * 12_480), ("none", 24_780_800)],
+)  # fmt: skip
+def test_trainable_count_of_sd15(temporal, count):
+    sd15 = spec(SD15_DIMS, heads=8)
+    dims = {b.path: b.dim for b in sd15.blocks}
+    queries = sum(dims[p[:-11]] ** 2 for p in sd15.query_paths())
+    with torch.device("meta"):
+        bank = TemporalBank(sd15, temporal)
+    assert queries + sum(p.numel() for p in bank.parameters()) == count
+
+
+def test_everything_listed_is_trained():
+    trainables = make()
+    before = {n: p.detach().clone() for n, p in trainables.named_parameters()}
+    run(trainables)
+    assert trainables.count() == sum(p.numel() for p in before.values())
+    still = [n for n, p in trainables.named_parameters() if torch.equal(p, before[n])]
+    assert not still
+
+
+def test_loss_goes_down():
+    """On the same noise and timesteps: seeds repeat, so the average before and after compare."""
+    trainables = make()
+    first = [s.loss for s in run(trainables, steps=30)]
+    second = [s.loss for s in run(trainables, steps=30)]
+    assert sum(second) < sum(first)
+
+
+def test_same_seed_same_weights_other_seed_other_weights():
+    states = []
+    for seed in (1, 1, 2):
+        trainables = make()
+        run(trainables, seed=seed)
+        states.append(trainables.export())
+    for name in states[0].queries:
+        assert torch.equal(states[0].queries[name], states[1].queries[name])
+    assert any(not torch.equal(states[0].queries[n], states[2].queries[n]) for n in states[0].queries)
+
+
+@pytest.mark.parametrize("stam_init", ["random", "zero-query", "clamp"])
+def test_going_on_from_exported_weights_is_the_same_function(stam_init):
+    options = InflateOptions(stam_init=stam_init)
+    trainables = make(options)
+    run(trainables, steps=6)
+    for _ in range(300):
+        trainables.power_iteration()
+    resumed = make(options, trainables.export())
+    x, sigma = clip(), SIGMAS[300].expand(3)
+    with torch.no_grad():
+        a, b = denoiser(trainables)(x, sigma), denoiser(resumed)(x, sigma)
+    torch.testing.assert_close(a, b, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("poisoned", [1, 3])
+def test_nan_stops_and_keeps_the_last_finite_weights(poisoned):
+    trainables = make()
+    calls = []
+
+    def denoise(x, sigma):
+        calls.append(1)
+        out = denoiser(trainables)(x, sigma)
+        return out * float("nan") if len(calls) == poisoned else out
+
+    with pytest.raises(DivergedError, match=f"step {poisoned}") as caught:
+        run(trainables, denoise=denoise)
+    assert caught.value.step == poisoned
+    good = make()
+    run(good, steps=poisoned - 1) if poisoned > 1 else None
+    for a, b in zip(trainables.parameters(), good.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_infinite_gradient_stops_too():
+    trainables = make()
+
+    def denoise(x, sigma):
+        out = denoiser(trainables)(x, sigma)
+        return out + (out - out.detach()) * float("inf") if len(out) else out
+
+    with pytest.raises(DivergedError):
+        run(trainables, denoise=denoise)
+
+
+@pytest.mark.parametrize(
+    "options", [{"steps": 0}, {"steps": -3}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}]
+)
+def test_impossible_options(options):
+    name, value = next(iter(options.items()))
+    with pytest.raises(EI2Error, match=f"{name.replace('_', ' ')} is {value}"):
+        TuningOptions(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"attention": "SDPA"}, {"temporal": "GRU"}, {"stam_init": "ones"}, {"coarse_ratio": 0}]
+)
+def test_impossible_inflate_options(options):
+    with pytest.raises(EI2Error, match="must be"):
+        InflateOptions(**options)
+
+
+@pytest.mark.parametrize("timestep", [0, 1, 400, 999])
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_loss_is_that_of_the_models_own_prediction(prediction, timestep):
+    """Recovering eps or v from x0 gives the loss of the raw output, written in VP units."""
+    clean, noise, raw = (torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(s)).double() for s in range(3))
+    sigma = sd_sigmas()[timestep]
+    alpha, beta = 1 / (1 + sigma**2) ** 0.5, sigma / (1 + sigma**2) ** 0.5
+    z = alpha * clean + beta * noise
+    target = noise if prediction == "eps" else alpha * noise - beta * clean
+    x0 = (z - beta * raw) / alpha if prediction == "eps" else alpha * z - beta * raw
+    ours = diffusion_loss(prediction, add_noise(clean, noise, sigma), x0, clean, noise, sigma)
+    assert float(ours) == pytest.approx(float(F.mse_loss(raw, target)), rel=2e-3)
+
+
+def test_fresh_banks_repeat_by_seed():
+    a, b, c = (fresh_bank(spec(), InflateOptions(seed=s)).folded("random") for s in (1, 1, 2))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)

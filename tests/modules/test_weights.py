@@ -1,0 +1,145 @@
+"""The tuned-weight file: what goes in comes out, and nothing else is taken."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from toy import base, make, spec
+
+from ei2_modules import weights
+from ei2_modules.config import InflateOptions
+from ei2_modules.errors import EI2Error, WeightsError
+from ei2_modules.fingerprint import distance, fingerprint
+
+OPTIONS = InflateOptions(stam_init="random")
+PRINT = fingerprint(list(base(spec()).values()))
+
+
+def tuned():
+    return weights.EI2Weights(weights.make_header(spec(), OPTIONS, PRINT, {"steps": 3}), make(OPTIONS).export())
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "clip.safetensors"
+    weights.save(path, tuned())
+    return path
+
+
+def test_round_trip(file):
+    loaded = weights.load(file)
+    assert loaded.header == tuned().header
+    assert loaded.options() == OPTIONS
+    for part in ("queries", "temporal"):
+        expected = getattr(tuned().tensors, part)
+        found = getattr(loaded.tensors, part)
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[k], found[k]) for k in expected)
+
+
+def test_query_names_are_those_of_the_stock_lora_loader(file):
+    names = set(load_file(file))
+    assert "diffusion_model.blocks.0.attn1.to_q.diff" in names
+    assert "ei2.temporal.blocks.1.to_out.bias" in names
+    assert all(n.endswith(".diff") or n.startswith("ei2.temporal.") for n in names)
+
+
+def rewrite(path, tensors=lambda t: t, metadata=lambda m: m):
+    with safe_open(path, "pt") as f:
+        old = f.metadata()
+    save_file(tensors(load_file(path)), path, metadata(dict(old)))
+
+
+def edit_header(**changes):
+    return lambda m: m | {"ei2": json.dumps(json.loads(m["ei2"]) | changes)}
+
+
+def without(d, start):
+    return {k: v for k, v in d.items() if not k.startswith(start)}
+
+
+def poison(tensors):
+    key = next(iter(tensors))
+    return tensors | {key: torch.full_like(tensors[key], float("nan"))}
+
+
+FIRST = "ei2.temporal.blocks.0.to_q.weight"
+DAMAGE = {
+    "truncated": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "not a readable"),
+    "empty": (lambda p: p.write_bytes(b""), "not a readable"),
+    "a text file": (lambda p: p.write_text("hello " * 100), "not a readable"),
+    "huge header": (lambda p: p.write_bytes(b"\xff" * 7 + b"\x7f" + p.read_bytes()), "not a readable"),
+    "missing": (lambda p: p.unlink(), "not a readable"),
+    "a foreign safetensors file": (lambda p: save_file({"lora_up": torch.ones(2)}, p), "no EI² header"),
+    "header is no JSON": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": "{"}), "damaged"),
+    "header is no object": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": "[]"}), "damaged"),
+    "header lacks entries": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": '{"format": 1}'}), "damaged"),
+    "newer format": (lambda p: rewrite(p, metadata=edit_header(format=2)), "format 2"),
+    "unknown option": (lambda p: rewrite(p, metadata=edit_header(options={"attention": "?"})), "damaged|must be"),
+    "widths are nonsense": (lambda p: rewrite(p, metadata=edit_header(widths=[["a", 7, 2]])), "no UNet|complete"),
+    "widths lie": (lambda p: rewrite(p, metadata=edit_header(widths=[["blocks.0", 16, 2]])), "not complete"),
+    "a tensor lacks": (lambda p: rewrite(p, lambda t: without(t, FIRST)), "not complete"),
+    "a tensor too many": (lambda p: rewrite(p, lambda t: t | {"x": torch.ones(1)}), "not complete"),
+    "a wrong shape": (lambda p: rewrite(p, lambda t: t | {FIRST: torch.ones(8, 4)}), "not complete"),
+    "a NaN": (lambda p: rewrite(p, poison), "not finite"),
+    "integers": (lambda p: rewrite(p, lambda t: t | {FIRST: torch.ones(8, 8, dtype=torch.int32)}), "not finite"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE.values(), ids=DAMAGE)
+def test_damaged_files_are_refused(file, case):
+    damage, message = case
+    damage(file)
+    with pytest.raises(EI2Error, match=message):
+        weights.load(file)
+
+
+OTHERS = {
+    "family": ({"spec": replace(spec(), family="SD20")}, "SD15.*SD20"),
+    "prediction": ({"spec": replace(spec(), prediction="v")}, "eps-prediction.*v-prediction"),
+    "widths": ({"spec": spec((8, 16))}, "2 blocks 8 wide.*2 blocks 8/16 wide"),
+    "depth": ({"spec": spec((8,))}, "2 blocks 8 wide.*1 blocks 8 wide"),
+    "checkpoint": ({"fingerprint": [p + 0.5 for p in PRINT]}, "another SD15 checkpoint"),
+    "temporal module": ({"options": replace(OPTIONS, temporal="layer norm")}, "'STAM'.*'layer norm'"),
+    "attention": ({"options": replace(OPTIONS, attention="SCA")}, "'FFAM'.*'SCA'"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS.values(), ids=OTHERS)
+def test_weights_for_another_model_are_refused_naming_both(case):
+    changes, message = case
+    fits = {"spec": spec(), "options": OPTIONS, "fingerprint": PRINT} | changes
+    with pytest.raises(WeightsError, match=message):
+        weights.check_fits(tuned().header, **fits)
+
+
+@pytest.mark.parametrize("options", [OPTIONS, None, replace(OPTIONS, coarse_ratio=4), replace(OPTIONS, seed=1)])
+def test_weights_that_fit_are_taken(options):
+    weights.check_fits(tuned().header, spec(), options, PRINT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fingerprint_survives_rounding(dtype):
+    big = [torch.randn(64, 64, generator=torch.Generator().manual_seed(s)) for s in range(8)]
+    rounded = fingerprint([w.to(dtype) for w in big])
+    assert distance(fingerprint(big), rounded) < 0.01
+    other = [w + 0.05 * torch.randn_like(w) for w in big]
+    assert distance(fingerprint(big), fingerprint(other)) > 0.01
+    assert distance([1.0], [1.0, 2.0]) == float("inf")
+
+
+def test_a_failed_write_leaves_the_old_file(file, monkeypatch):
+    before = file.read_bytes()
+    monkeypatch.setattr(weights, "save_file", lambda *a: (_ for _ in ()).throw(OSError("No space left on device")))
+    with pytest.raises(EI2Error, match="No space left"):
+        weights.save(file, tuned())
+    assert file.read_bytes() == before
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+def test_a_folder_that_does_not_exist(tmp_path):
+    with pytest.raises(EI2Error, match="could not be written"):
+        weights.save(tmp_path / "no" / "clip.safetensors", tuned())
