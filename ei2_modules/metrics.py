@@ -63,7 +63,8 @@ def psnr(images: Tensor, source: Tensor) -> Tensor:
     """
     check_pair(images, source)
     # frame by frame: a long clip in double would not fit
-    error = torch.stack([(a.double() - b.to(a).double()).square().mean() for a, b in zip(images, source)])
+    pairs = zip(images[..., :3], source[..., :3], strict=True)
+    error = torch.stack([(a.double() - b.to(a.device).double()).square().mean() for a, b in pairs])
     return -10 * torch.log10(error)
 
 
@@ -182,14 +183,12 @@ def _clip_scores(embeds: Tensor | None, source: Tensor | None, text: Tensor | No
     tables = [
         ("frame_consistency", "Frame consistency, all pairs", "Mean cosine of CLIP image embeddings x 100, higher is "
          "steadier. A frozen still scores 100: read it together with motion.", consistency_per_frame),
-        ("neighbour_consistency", "Frame consistency, neighbours", "The same over neighbouring frames only.",
-         neighbour_consistency),
+        ("neighbour_consistency", "Frame consistency, neighbours", "Neighbouring frames only.", neighbour_consistency),
     ]
     if text is not None:
         tables.append(("text_alignment", "Text alignment", "Mean cosine of the frames with the prompt x 100, higher "
                        "fits better. The source's figure is for the same prompt.", lambda e: text_alignment(e, text)))
-    return [Score(key, title, words, figure(embeds), None if source is None else figure(source))
-            for key, title, words, figure in tables]
+    return [Score(*head, figure(embeds), None if source is None else figure(source)) for *head, figure in tables]
 
 
 def _pixel_scores(images: Tensor, source: Tensor | None) -> list[Score]:
@@ -205,8 +204,7 @@ def _pixel_scores(images: Tensor, source: Tensor | None) -> list[Score]:
         Score("followed_percent", "Followed pixels", "Percent of the picture the warp error is measured on.", share),
     ]
     if source is not None:
-        scores.append(Score("psnr", "PSNR to the source", "dB, higher keeps more of the source; inf: equal frames.",
-                            psnr(images, source)))
+        scores.append(Score("psnr", "PSNR to the source", "dB, higher keeps more of it.", psnr(images, source)))
     return scores
 
 

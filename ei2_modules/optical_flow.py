@@ -38,7 +38,7 @@ def estimate_flow(first: Tensor, second: Tensor, options: FlowOptions = DEFAULTS
     levels = _level_count(first.shape[-2:], options)
     firsts, seconds = (build_pyramid(rgb_to_grayscale(frames), levels) for frames in (first, second))
     flow = torch.zeros_like(firsts[-1]).repeat(1, 2, 1, 1)
-    for a, b in zip(reversed(firsts), reversed(seconds)):
+    for a, b in zip(reversed(firsts), reversed(seconds), strict=True):
         flow = _refine(a, b, _resize_flow(flow, a.shape[-2:]), options)
     return flow
 

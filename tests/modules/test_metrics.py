@@ -183,6 +183,23 @@ def test_warp_error_takes_motion_away():
     assert (left < 0.1 * metrics.motion(frames)).all()
 
 
+def test_warp_error_counts_the_mask_only():
+    frames = torch.zeros(2, 3, 4, 6)
+    frames[1, ..., :3] = 1                                          # the left half lights up
+    mask = torch.zeros(1, 1, 4, 6, dtype=torch.bool)
+    mask[..., 2:] = True                                            # one of four columns counted is lit
+    assert metrics.warp_error(frames, torch.zeros(1, 2, 4, 6), mask).item() == pytest.approx(255 / 4)
+    assert metrics.warp_error(frames, torch.zeros(1, 2, 4, 6), ~mask).item() == pytest.approx(255)
+    assert metrics.warp_error(frames, torch.zeros(1, 2, 4, 6), mask & ~mask).isnan().all()
+
+
+def test_the_source_guides_the_warp_error():
+    still = moving(1).expand(3, -1, -1, -1)
+    alone, guided = (metrics.measure(still, source)[2] for source in (None, moving(3)))
+    assert alone["warp_error"] < 1e-3
+    assert guided["warp_error"] > 5 * guided["source_warp_error"]   # frozen where the source moves
+
+
 def test_follow_in_parts_equals_the_whole(monkeypatch):
     frames = metrics.shrink(moving(6))
     whole = metrics.follow(frames)
@@ -264,6 +281,12 @@ def test_images_are_left_as_they_were():
     before = images.clone(), source.clone()
     full_measure(images, source)
     assert torch.equal(images, before[0]) and torch.equal(source, before[1])
+
+
+def test_an_alpha_channel_is_left_out():
+    images = moving(3)
+    with_alpha = torch.cat([images, torch.rand(3, 48, 64, 1)], dim=-1)
+    assert metrics.measure(with_alpha, images * 0.9)[2] == metrics.measure(images, images * 0.9)[2]
 
 
 def test_half_precision_clips_are_measured():
