@@ -1,0 +1,208 @@
+"""Inflating: what it changes, what it must never change, and what it reads from the batch."""
+
+import comfy.model_management
+import comfy.samplers
+import pytest
+import torch
+from mini import caption, clip, inflate, model, pack, plain_sample, tune
+
+ATTENTIONS = ["FFAM", "SCA", "first-frame", "dense", "per-frame"]
+TEMPORAL = [
+    "STAM",
+    "layer norm",
+    "layer norm without scale",
+    "instance norm",
+    "instance norm without scale",
+    "IC without SN",
+    "none",
+]
+
+
+def custom(m, attention="per-frame", temporal="none", **options):
+    return inflate(m, "custom", attention=attention, temporal_module=temporal, **options)
+
+
+def same(a, b):
+    return torch.equal(a, b)
+
+
+def hooks_left(m):
+    return sum(len(x._forward_hooks) for x in m.model.modules())
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("temporal", TEMPORAL)
+def test_every_combination_runs_and_leaves_the_plain_model_alone(attention, temporal):
+    m = model()
+    before = plain_sample(m)
+    out = plain_sample(custom(m, attention, temporal))
+    assert torch.isfinite(out).all()
+    assert same(plain_sample(m), before)
+    assert hooks_left(m) == 0
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("stam_init", ["zero-query", "clamp"])
+def test_one_frame_is_the_plain_model(attention, stam_init):
+    m = model()
+    inflated = custom(m, attention, "STAM", stam_init=stam_init)
+    expected = plain_sample(m, frames=1)  # SCA sums the same keys twice: another rounding
+    torch.testing.assert_close(
+        plain_sample(inflated, frames=1), expected, rtol=0, atol=1e-5 * float(expected.abs().max())
+    )
+
+
+def test_per_frame_without_temporal_module_is_bit_identical():
+    m = model()
+    assert same(plain_sample(custom(m)), plain_sample(m))
+
+
+@pytest.mark.parametrize("attention", ["FFAM", "SCA", "dense"])
+def test_frames_see_each_other(attention):
+    m = model()
+    assert not torch.allclose(plain_sample(custom(m, attention)), plain_sample(m), atol=1e-2)
+
+
+def test_modes_are_presets():
+    m = model()
+    pairs = {"EI²": ("FFAM", "STAM"), "Tune-A-Video": ("SCA", "layer norm without scale"), "dense": ("dense", "none")}
+    for mode, (attention, temporal) in pairs.items():
+        preset = inflate(m, mode, attention="first-frame", temporal_module="IC without SN")
+        assert same(plain_sample(preset), plain_sample(custom(m, attention, temporal)))
+
+
+def test_cond_and_uncond_do_not_mix_and_batching_does_not_matter(monkeypatch):
+    """The host may run them in one batch or one by one: the same clip comes out."""
+    m = inflate(model())
+    together = plain_sample(m)
+    monkeypatch.setattr(type(m.model), "memory_required", lambda self, *a, **k: 1e18)
+    torch.testing.assert_close(plain_sample(m), together, rtol=0, atol=1e-3)
+
+
+def test_frame_count_comes_from_the_batch():
+    """One inflated model takes clips of any length, in any order."""
+    m = inflate(model())
+    outputs = [plain_sample(m, frames=n) for n in (2, 5, 1, 2)]
+    assert [len(x) for x in outputs] == [2, 5, 1, 2]
+    assert same(outputs[0], outputs[3])
+
+
+@pytest.mark.parametrize(("height", "width"), [(13, 6), (7, 9), (8, 24)])
+def test_uneven_sizes(height, width):
+    import nodes
+
+    latent = clip(2, height, width)
+    m = inflate(model())
+    out = nodes.common_ksampler(m, 0, 2, 3.0, "euler", "normal", caption(), caption(3), latent)[0]["samples"]
+    assert out.shape == latent["samples"].shape
+    assert torch.isfinite(out).all()
+
+
+def test_inflating_twice_replaces_the_first():
+    m = model()
+    once, twice = inflate(m, seed=1), inflate(inflate(m, "Tune-A-Video", seed=7), seed=1)
+    assert same(plain_sample(once), plain_sample(twice))
+    assert len(twice.injections) == len(twice.additional_models) == 1
+
+
+def test_inflating_tuned_weights_twice_adds_them_once():
+    m = model()
+    tuned, weights, _ = tune(inflate(m))
+    again = inflate(tuned, weights=weights)
+    assert same(plain_sample(again), plain_sample(tuned))
+    key = next(iter(tuned.patches))
+    assert len(tuned.patches[key]) == len(again.patches[key]) == 1
+    assert same(plain_sample(inflate(tuned)), plain_sample(inflate(m))), "without weights it is untuned again"
+
+
+def test_a_dropped_patcher_leaves_nothing_that_acts():
+    """The host may lose an inflated clone without ejecting it: the plain model must not notice."""
+    import gc
+
+    m = model()
+    before = plain_sample(m)
+    plain_sample(inflate(m))
+    gc.collect()
+    assert same(plain_sample(m), before)
+
+
+def test_two_inflations_of_one_model_take_turns():
+    m = model()
+    a, b = inflate(m, stam_init="random", seed=1), inflate(m, "Tune-A-Video")
+    first, second = plain_sample(a), plain_sample(b)
+    assert same(plain_sample(a), first)
+    assert same(plain_sample(b), second)
+    assert same(plain_sample(a.clone()), first)
+
+
+def test_unloading_everything_and_back():
+    m = inflate(model())
+    before = plain_sample(m)
+    comfy.model_management.unload_all_models()
+    assert hooks_left(m) == 0
+    assert same(plain_sample(m), before)
+
+
+def test_an_error_in_the_middle_leaves_the_plain_model_alone(monkeypatch):
+    m = model()
+    before = plain_sample(m)
+    patch = pack("nodes.host.patch")
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("in the middle")
+
+    with monkeypatch.context() as context:
+        context.setattr(patch, "frame_attention", fail)
+        with pytest.raises(RuntimeError, match="in the middle"):
+            plain_sample(inflate(m))
+    assert same(plain_sample(m), before)
+
+
+def test_nothing_of_the_host_is_replaced():
+    """No function or class of ComfyUI differs after importing the pack and running every kind of node."""
+    import sys
+
+    modules = [m for n, m in sys.modules.items() if n.split(".")[0] in ("comfy", "nodes", "latent_preview")]
+    names = {(m.__name__, k): id(v) for m in modules for k, v in vars(m).items() if callable(v)}
+    tuned, _, _ = tune(inflate(model()))
+    plain_sample(tuned)
+    assert names == {(m.__name__, k): id(v) for m in modules for k, v in vars(m).items() if callable(v)}
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_lora_before_or_after(before):
+    """A stock weight patch composes in either order."""
+    m = model()
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_k.weight"
+    lora = {key: ("diff", (torch.full_like(m.get_model_object(key), 0.05),))}
+
+    def with_lora(x):
+        x = x.clone()
+        x.add_patches(lora)
+        return x
+
+    out = inflate(with_lora(m)) if before else with_lora(inflate(m))
+    reference = with_lora(inflate(m))
+    assert same(plain_sample(out), plain_sample(reference))
+    assert not same(plain_sample(out), plain_sample(inflate(m)))
+
+
+def test_an_earlier_attention_hook_is_replaced_with_a_warning(caplog):
+    m = model().clone()
+    m.set_model_attn1_replace(lambda q, k, v, extra: v, "input", 1)
+    inflate(m)
+    assert "input 1 is replaced" in caplog.text
+
+
+def test_tiles_fall_back_to_plain_attention():
+    """HyperTile cuts the tokens into tiles: FFAM cannot know their frame, so it must not mix them."""
+
+    def tiled(m):
+        m = m.clone()
+        m.set_model_attn1_patch(lambda q, k, v, e: (q.reshape(2 * len(q), -1, q.shape[-1]),) * 3)
+        m.set_model_attn1_output_patch(lambda n, e: n.reshape(len(n) // 2, -1, n.shape[-1]))
+        return m
+
+    m = model()
+    assert same(plain_sample(tiled(custom(m, "FFAM"))), plain_sample(tiled(m)))
+    assert not same(plain_sample(tiled(m)), plain_sample(m))

@@ -1,0 +1,165 @@
+"""Inversion and sampling on the real host, and the two ways back: our node and the stock samplers."""
+
+import comfy.samplers
+import comfy_extras.nodes_custom_sampler as custom
+import pytest
+import torch
+from mini import caption, clip, inflate, invert, model, pack, run, sample
+
+import nodes
+
+
+def smooth(prediction="eps"):
+    return inflate(model(prediction, scale=0.05))
+
+
+def psnr(a, b):
+    return float(10 * torch.log10((b.max() - b.min()) ** 2 / (a - b).square().mean()))
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_five_iterations_reconstruct_better_than_50_db(prediction, frames):
+    m, latents = smooth(prediction), clip(frames)
+    noise, report = invert(m, latents, steps=50, iterations=5)
+    assert psnr(sample(m, noise), latents["samples"]) > 50
+    assert "converged at every step" in report
+    assert "the plain rule's" in report
+    assert f"{frames} frames, 50 steps, sigma 13.12" in report
+
+
+def test_plain_rule_is_worse():
+    m = smooth()
+    plain = sample(m, invert(m, steps=50)[0])
+    fixed = sample(m, invert(m, steps=50, iterations=5)[0])
+    assert psnr(plain, clip()["samples"]) + 10 < psnr(fixed, clip()["samples"])
+
+
+def test_no_convergence_is_said():
+    _, report = invert(inflate(model(scale=60.0)), steps=5, iterations=3)
+    assert "WARNING" in report
+    assert "did not converge" in report
+
+
+def test_report_in_pixels_with_a_vae():
+    class Fake:
+        def decode(self, samples):
+            return samples[:, :3].movedim(1, -1)
+
+    assert "pixels" in invert(smooth(), steps=3, vae=Fake())[1]
+
+
+def test_inversion_asks_the_model_once_a_step_at_the_published_timesteps(monkeypatch):
+    m, asked = smooth(), []
+    original = m.model.apply_model
+    monkeypatch.setattr(m.model, "apply_model", lambda x, t, **k: asked.append(t[0].item()) or original(x, t, **k))
+    table = m.get_model_object("model_sampling").sigmas
+    sampling, schedule = pack("nodes.host.sampling"), pack("ei2_modules.schedule").ddim_schedule(table, 50)
+    sampling.invert(m, clip()["samples"], caption(), schedule, 0, lambda *a: None)
+    expected = [float(table[t]) for t in range(1, 982, 20)]
+    assert asked == pytest.approx(expected)
+
+
+def test_input_latent_is_not_changed_and_other_entries_stay():
+    latents = clip() | {"batch_index": [0, 1, 2]}
+    noise, _ = invert(smooth(), latents, steps=3)
+    assert torch.equal(latents["samples"], clip()["samples"])
+    assert noise["batch_index"] == [0, 1, 2]
+
+
+def test_same_inputs_same_result():
+    m = smooth()
+    a, b = (invert(m, steps=4)[0]["samples"] for _ in range(2))
+    assert torch.equal(a, b)
+
+
+def custom_advanced(m, latent, sampler, sigmas, cfg=3.0, positive=None):
+    guider = comfy.samplers.CFGGuider(m)
+    guider.set_conds(positive or caption(), caption(3))
+    guider.set_cfg(cfg)
+    out = custom.SamplerCustomAdvanced.execute(custom.DisableNoise.execute().args[0], guider, sampler, sigmas, latent)
+    return out.args[0]["samples"]
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_sampler_level_path_is_bit_identical(eta, prediction):
+    """EI² DDIM Sampler through SamplerCustomAdvanced: tolerance 0."""
+    m = smooth(prediction)
+    noise, _ = invert(m, steps=5)
+    sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=4, eta=eta)
+    assert torch.equal(custom_advanced(m, noise, sampler, sigmas), sample(m, noise, cfg=3.0, seed=4, eta=eta))
+
+
+def test_stock_euler_differs_by_the_scale_at_abar_0_alone():
+    """Same sigmas, stock euler: the VE latent at abar_0, which is ours times sqrt(1 + sigma_0²) = 1.000425."""
+    m = smooth()
+    noise, _ = invert(m, steps=5)
+    _, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=0, eta=0.0)
+    stock = custom_advanced(m, noise, comfy.samplers.sampler_object("euler"), sigmas)
+    scale = float((1 + sigmas[-1] ** 2).sqrt())
+    assert scale == pytest.approx(1.000425, abs=1e-6)
+    torch.testing.assert_close(stock, sample(m, noise, cfg=3.0) * scale, rtol=0, atol=1e-4)
+
+
+def test_ksampler_advanced_takes_the_inverted_latent():
+    """Noise disabled, euler or ddim on ddim_uniform: the stock schedule ends at 0 instead of abar_0."""
+    m = smooth()
+    noise, _ = invert(m, steps=50, iterations=2)
+    for name in ("euler", "ddim"):
+        out = nodes.KSamplerAdvanced().sample(
+            m, "disable", 0, 50, 1.0, name, "ddim_uniform", caption(), caption(3), noise, 0, 10000, "disable"
+        )[0]["samples"]
+        assert psnr(out, clip()["samples"]) > 35
+
+
+def test_guidance_and_prompt_matter():
+    m = smooth()
+    noise, _ = invert(m, steps=5)
+    plain = sample(m, noise)
+    assert not torch.equal(plain, sample(m, noise, cfg=7.5))
+    assert not torch.equal(plain, sample(m, noise, positive=caption(9)))
+
+
+def test_seed_matters_only_with_eta():
+    m = smooth()
+    noise, _ = invert(m, steps=5)
+    assert torch.equal(sample(m, noise, seed=1), sample(m, noise, seed=2))
+    assert not torch.equal(sample(m, noise, seed=1, eta=1.0), sample(m, noise, seed=2, eta=1.0))
+    assert torch.equal(sample(m, noise, seed=1, eta=1.0), sample(m, noise, seed=1, eta=1.0))
+
+
+def test_steps_may_be_given_when_the_record_was_lost():
+    m = inflate(model(scale=0.01))
+    noise, _ = invert(m, clip(3) | {}, steps=5)
+    # Save Latent keeps only the samples; these must look like noise of that schedule to be taken.
+    bare = {"samples": torch.randn_like(noise["samples"]) * 13.12 / 0.18215}
+    assert torch.isfinite(sample(m, bare, steps=50)).all()
+
+
+def test_progress_covers_every_pass(monkeypatch):
+    seen = []
+    monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", lambda self, v, t, p=None: seen.append((v, t)))
+    invert(smooth(), steps=3, iterations=2)
+    assert seen == [(i, 12) for i in range(1, 13)]
+
+
+@pytest.mark.parametrize("when", ["inversion", "sampling"])
+def test_interrupt_leaves_the_plain_model_alone(monkeypatch, when):
+    from comfy.model_management import InterruptProcessingException
+    from mini import plain_sample
+
+    base = model()
+    before = plain_sample(base)
+    m = inflate(base)
+    noise, _ = invert(m, steps=5)
+    progress = pack("nodes.host.progress").Progress
+
+    def stop(self, *args, **kwargs):
+        raise InterruptProcessingException
+
+    monkeypatch.setattr(progress, "advance", stop)
+    with pytest.raises(InterruptProcessingException):
+        invert(m, steps=5) if when == "inversion" else sample(m, noise)
+    monkeypatch.undo()
+    assert torch.equal(plain_sample(base), before)

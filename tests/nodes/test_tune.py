@@ -1,0 +1,188 @@
+"""One-Shot Tune on the real host: precision, checkpointing, resuming, stopping, and what it gives back."""
+
+import comfy.model_management
+import pytest
+import torch
+from mini import caption, clip, inflate, model, pack, plain_sample, tune
+
+
+def tensors(weights):
+    return weights.tensors.queries | weights.tensors.temporal
+
+
+def same(a, b):
+    return all(torch.equal(tensors(a)[k], tensors(b)[k]) for k in tensors(a))
+
+
+def test_outputs():
+    m = inflate(model())
+    tuned, weights, losses = tune(m, steps=3)
+    assert len(losses["loss"]) == 3
+    assert all(torch.isfinite(torch.tensor(losses["loss"])))
+    assert weights.header.run["steps"] == 3
+    assert any(t.abs().max() > 0 for t in weights.tensors.queries.values())
+    assert not torch.equal(plain_sample(tuned), plain_sample(m))
+
+
+def test_returned_model_is_the_weights_inflated():
+    m = model()
+    tuned, weights, _ = tune(inflate(m))
+    assert torch.equal(plain_sample(tuned), plain_sample(inflate(m, weights=weights)))
+
+
+def test_models_that_came_in_are_untouched():
+    m = model()
+    plain, inflated = plain_sample(m), plain_sample(inflate(m))
+    latents, text = clip(), caption()
+    tune(inflate(m), latents, text)
+    assert torch.equal(plain_sample(m), plain)
+    assert torch.equal(plain_sample(inflate(m)), inflated)
+    assert torch.equal(latents["samples"], clip()["samples"])
+    assert torch.equal(text[0][0], caption()[0][0])
+    leftovers = [n for n, x in m.model.named_modules() if "forward" in vars(x) or "_ei2_temporal" in vars(x)]
+    assert leftovers == []
+
+
+def test_base_weights_do_not_move():
+    m = model()
+    before = {n: p.clone() for n, p in m.model.named_parameters()}
+    tune(inflate(m))
+    comfy.model_management.unload_all_models()
+    assert all(torch.equal(p, before[n]) for n, p in m.model.named_parameters())
+
+
+def test_same_seed_same_weights():
+    m = inflate(model())
+    a, b, c = (tune(m, seed=s)[1] for s in (1, 1, 2))
+    assert same(a, b)
+    assert not same(a, c)
+
+
+def test_checkpointing_changes_nothing():
+    m = inflate(model())
+    a, b = (tune(m, gradient_checkpointing=c)[1] for c in ("on", "off"))
+    for name, tensor in tensors(a).items():
+        torch.testing.assert_close(tensor, tensors(b)[name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_precisions(precision):
+    _, weights, losses = tune(inflate(model()), precision=precision, steps=3)
+    assert all(t.dtype == torch.float32 for t in tensors(weights).values())
+    assert len(losses["loss"]) == 3
+
+
+@pytest.mark.parametrize("mode", ["EI²", "Tune-A-Video", "dense"])
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_modes_and_predictions(mode, prediction):
+    _, weights, _ = tune(inflate(model(prediction), mode))
+    assert weights.header.prediction == prediction
+    assert bool(weights.tensors.temporal) == (mode != "dense")
+
+
+def test_loss_is_near_one_for_a_silent_model():
+    """A model that predicts no noise at all has the variance of noise as its loss."""
+    _, _, losses = tune(inflate(model(scale=0.0)), steps=4)
+    assert sum(losses["loss"]) / 4 == pytest.approx(1, abs=0.15)
+
+
+def test_one_frame_works():
+    tuned, weights, _ = tune(inflate(model()), clip(1))
+    assert weights.header.run["frames"] == 1
+    assert torch.isfinite(plain_sample(tuned, frames=1)).all()
+
+
+def test_going_on_from_weights():
+    """Wired in or carried by the model, they are where tuning starts; and the base stays the base."""
+    m = inflate(model())
+    tuned, weights, _ = tune(m, steps=2)
+    wired, carried = tune(m, weights=weights, steps=1)[1], tune(tuned, steps=1)[1]
+    assert same(wired, carried)
+    for path, delta in wired.tensors.queries.items():
+        assert (delta - weights.tensors.queries[path]).abs().max() < 2.1e-3, "one AdamW step at 1e-3, from there"
+        assert delta.abs().max() > 0
+
+
+def test_a_lora_beneath_is_not_learnt_again():
+    """Query differences are to the weight with its LoRA, which stays a patch of its own."""
+    m = model().clone()
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    m.add_patches({key: ("diff", (torch.ones_like(m.get_model_object(key)),))})
+    tuned, weights, _ = tune(inflate(m), steps=1)
+    assert weights.tensors.queries[key[16:-7]].abs().max() < 0.01
+    assert len(tuned.patches[key]) == 2
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 3])
+@pytest.mark.parametrize("error", [Stop, comfy.model_management.InterruptProcessingException])
+def test_stopping_keeps_the_work_and_the_host(folders, monkeypatch, at, error):
+    m = model()
+    before = plain_sample(m)
+    progress = pack("nodes.host.progress").TuningProgress
+    original = progress.step
+
+    def stop(self, step, estimate):
+        if step.number == at:
+            raise error()
+        original(self, step, estimate)
+
+    monkeypatch.setattr(progress, "step", stop)
+    with pytest.raises(error):
+        tune(inflate(m), steps=5)
+    saved = list((folders / "output" / "ei2").glob("unfinished_*.safetensors"))
+    assert len(saved) == 1
+    weights = pack("ei2_modules.weights").load(saved[0])
+    assert weights.header.run["steps"] == at
+    assert torch.equal(plain_sample(m), before)
+    monkeypatch.undo()
+    assert same(weights, tune(inflate(m), steps=at)[1]), "what was kept is what a shorter run gives"
+
+
+def test_nan_stops_and_says_where(folders, monkeypatch):
+    training = pack("nodes.host.training")
+    original, calls = training._Guider.denoise, []
+
+    def poisoned(self, x, sigma):
+        calls.append(1)
+        return original(self, x, sigma) * (float("nan") if len(calls) == 3 else 1)
+
+    monkeypatch.setattr(training._Guider, "denoise", poisoned)
+    with pytest.raises(pack("ei2_modules.errors").DivergedError, match="step 3"):
+        tune(inflate(model()), steps=5)
+    saved = list((folders / "output" / "ei2").glob("unfinished_*.safetensors"))
+    assert pack("ei2_modules.weights").load(saved[0]).header.run["steps"] == 2
+
+
+def test_out_of_memory_says_what_to_change(monkeypatch):
+    training = pack("nodes.host.training")
+
+    def full(*args):
+        raise comfy.model_management.OOM_EXCEPTION("CUDA out of memory")
+
+    monkeypatch.setattr(training._Guider, "denoise", full)
+    with pytest.raises(pack("ei2_modules.errors").EI2Error, match="3 frames at 64x64.*gradient checkpointing"):
+        tune(inflate(model()), gradient_checkpointing="off")
+
+
+@pytest.mark.parametrize("negative", [None, caption(3)])
+def test_previews_show_the_middle_frame(monkeypatch, negative):
+    shown = []
+    monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", lambda self, v, t, p=None: shown.append((v, t, p)))
+    tune(inflate(model()), steps=4, negative=negative, vae=FakeVAE())
+    assert [(v, t) for v, t, _ in shown] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert all(p[1].size == (64, 64) for _, _, p in shown)
+
+
+class FakeVAE:
+    def decode(self, samples):
+        return samples[:, :3].movedim(1, -1).repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+
+def test_previews_do_not_change_the_result():
+    m = inflate(model())
+    a, b = tune(m, steps=3)[1], tune(m, steps=3, vae=FakeVAE(), negative=caption(3))[1]
+    assert same(a, b)

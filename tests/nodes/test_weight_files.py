@@ -1,0 +1,67 @@
+"""Save, list, load; and the stock LoRA loader on the same file."""
+
+import comfy.lora
+import comfy.sd
+import comfy.utils
+import folder_paths
+import pytest
+import torch
+from mini import inflate, model, pack, plain_sample, run, tune
+
+
+@pytest.fixture
+def saved(folders):
+    m = model()
+    tuned, weights, _ = tune(inflate(m))
+    run("tuned_weights.SaveWeights", weights=weights, file_name="my clip", folder="output/ei2")
+    return m, tuned, weights
+
+
+def test_saved_is_listed_and_loads_to_the_same_model(saved, folders):
+    m, tuned, _ = saved
+    assert folder_paths.get_filename_list("ei2") == ["my clip_00001_.safetensors"]
+    (loaded,) = run("tuned_weights.LoadWeights", file_name="my clip_00001_.safetensors")
+    assert torch.equal(plain_sample(inflate(m, weights=loaded)), plain_sample(tuned))
+
+
+def test_nothing_is_overwritten(saved, folders):
+    run("tuned_weights.SaveWeights", weights=saved[2], file_name="my clip", folder="output/ei2")
+    run("tuned_weights.SaveWeights", weights=saved[2], file_name="my clip", folder="models/ei2")
+    found = sorted(str(p.relative_to(folders)) for p in folders.rglob("*.safetensors"))
+    assert found == [
+        "models/ei2/my clip_00001_.safetensors",
+        "output/ei2/my clip_00001_.safetensors",
+        "output/ei2/my clip_00002_.safetensors",
+    ]
+
+
+def test_a_changed_file_is_read_again(saved):
+    node = pack("nodes.tuned_weights").LoadWeights
+    before = node.fingerprint_inputs("my clip_00001_.safetensors")
+    path = pack("nodes.host.storage").find("my clip_00001_.safetensors")
+    path.write_bytes(path.read_bytes() + b" ")
+    assert node.fingerprint_inputs("my clip_00001_.safetensors") != before
+
+
+def test_stock_lora_loader_applies_the_query_part(saved, folders):
+    m, _, weights = saved
+    path = pack("nodes.host.storage").find("my clip_00001_.safetensors")
+    file = comfy.utils.load_torch_file(str(path), safe_load=True)
+    patched, _ = comfy.sd.load_lora_for_models(m, None, file, 0.5, 0.0)
+    assert set(patched.patches) == {f"diffusion_model.{p}.weight" for p in weights.tensors.queries}
+    by_hand = m.clone()
+    by_hand.add_patches(
+        {f"diffusion_model.{p}.weight": ("diff", (t,)) for p, t in weights.tensors.queries.items()}, 0.5
+    )
+    assert torch.equal(plain_sample(patched), plain_sample(by_hand))
+
+
+def test_a_read_only_folder(saved, monkeypatch):
+    storage = pack("nodes.host.storage")
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(storage.Path, "mkdir", refuse)
+    with pytest.raises(pack("ei2_modules.errors").EI2Error, match="cannot be written to.*Choose the other folder"):
+        storage.save(saved[2], "x", "models/ei2")

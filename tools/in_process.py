@@ -1,0 +1,39 @@
+"""Imports the host and this pack into one Python process, for tests and benchmarks without a server.
+
+The pack is loaded the way ComfyUI does it, as a package named after its folder: with its root on sys.path,
+its `nodes` would meet the host's module of that name.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACK = "ei2_pack"
+
+
+def load_host(*arguments: str) -> None:
+    """Import ComfyUI from COMFYUI_PATH as if started with these arguments."""
+    sys.path.insert(0, os.environ["COMFYUI_PATH"])
+    argv, sys.argv = sys.argv, ["comfyui", *arguments]
+    try:
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+        import comfy.cli_args
+    finally:
+        sys.argv = argv
+
+
+def load_pack() -> None:
+    """Import the pack under the name PACK."""
+    spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    sys.modules[PACK] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[PACK])
+
+
+def pack(module: str):
+    """A module of the loaded pack: pack("nodes.host.patch")."""
+    return importlib.import_module(f"{PACK}.{module}")
