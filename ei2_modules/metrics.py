@@ -4,6 +4,7 @@ The first two figures are those of the paper's table 1. A frozen still scores 10
 warp error and the source clip's own figures always stand beside it. Embeddings come in ready-made; this file knows
 no CLIP. Clips are (n, h, w, 3) in 0..1, as ComfyUI passes them.
 """
+
 import math
 from dataclasses import dataclass
 
@@ -15,13 +16,14 @@ from torch import Tensor
 from .errors import EI2Error
 from .optical_flow import estimate_flow, followed, warp
 
-WORKING_SIDE = 256          # px: motion and flow are measured at this longest side, for speed and comparable figures
-PAIRS_AT_ONCE = 8           # frame pairs per flow call; bounds the memory of a long clip
-HARDLY_MOVES = 0.25         # of the source's motion; below it the report warns about frame consistency
-LOW_ALIGNMENT = 5.0         # a matching image and text encoder rarely go below 10, even for a wrong caption
+WORKING_SIDE = 256  # px: motion and flow are measured at this longest side, for speed and comparable figures
+PAIRS_AT_ONCE = 8  # frame pairs per flow call; bounds the memory of a long clip
+HARDLY_MOVES = 0.25  # of the source's motion; below it the report warns about frame consistency
+LOW_ALIGNMENT = 5.0  # a matching image and text encoder rarely go below 10, even for a wrong caption
 
 
 # ---- figures, one value per frame or per pair of frames ----
+
 
 def frame_consistency(embeds: Tensor) -> tuple[float, float]:
     """Mean cosine x 100 over all pairs i < j, and over neighbouring frames only.
@@ -82,7 +84,7 @@ def follow(guide: Tensor) -> tuple[Tensor, Tensor]:
     flows = [guide.new_zeros(0, 2, *guide.shape[2:])]
     masks = [guide.new_zeros(0, 1, *guide.shape[2:], dtype=torch.bool)]
     for start in range(0, len(guide) - 1, PAIRS_AT_ONCE):
-        frames = guide[start:start + PAIRS_AT_ONCE + 1]
+        frames = guide[start : start + PAIRS_AT_ONCE + 1]
         flow = estimate_flow(frames[1:], frames[:-1])
         flows.append(flow)
         masks.append(followed(flow, estimate_flow(frames[:-1], frames[1:])))
@@ -106,6 +108,7 @@ def mean_finite(values: Tensor) -> float:
 
 
 # ---- what fits together ----
+
 
 def check_widths(image: int, text: int) -> None:
     """Raise EI2Error unless image and text embeddings are equally wide."""
@@ -148,19 +151,26 @@ def _clip_size(clip: Tensor) -> str:
 
 # ---- everything at once ----
 
+
 @dataclass(frozen=True)
 class Score:
     """One figure of the report and one column of the table (two where the source has its own)."""
+
     key: str
     title: str
     words: str
-    values: Tensor                       # per frame, or per frame from the second on
+    values: Tensor  # per frame, or per frame from the second on
     source: Tensor | None = None
 
 
-def measure(images: Tensor, source: Tensor | None = None, embeds: Tensor | None = None,
-            source_embeds: Tensor | None = None, text: Tensor | None = None,
-            notes: tuple[str, ...] = ()) -> tuple[str, str, dict[str, float]]:
+def measure(
+    images: Tensor,
+    source: Tensor | None = None,
+    embeds: Tensor | None = None,
+    source_embeds: Tensor | None = None,
+    text: Tensor | None = None,
+    notes: tuple[str, ...] = (),
+) -> tuple[str, str, dict[str, float]]:
     """All figures that the given inputs allow.
 
     images, source: (n, h, w, 3). embeds, source_embeds: (n, d) CLIP image embeddings of either. text: (d,), the
@@ -181,13 +191,25 @@ def _clip_scores(embeds: Tensor | None, source: Tensor | None, text: Tensor | No
     if embeds is None:
         return []
     tables = [
-        ("frame_consistency", "Frame consistency, all pairs", "Mean cosine of CLIP image embeddings x 100, higher is "
-         "steadier. A frozen still scores 100: read it together with motion.", consistency_per_frame),
+        (
+            "frame_consistency",
+            "Frame consistency, all pairs",
+            "Mean cosine of CLIP image embeddings x 100, higher is "
+            "steadier. A frozen still scores 100: read it together with motion.",
+            consistency_per_frame,
+        ),
         ("neighbour_consistency", "Frame consistency, neighbours", "Neighbouring frames only.", neighbour_consistency),
     ]
     if text is not None:
-        tables.append(("text_alignment", "Text alignment", "Mean cosine of the frames with the prompt x 100, higher "
-                       "fits better. The source's figure is for the same prompt.", lambda e: text_alignment(e, text)))
+        tables.append(
+            (
+                "text_alignment",
+                "Text alignment",
+                "Mean cosine of the frames with the prompt x 100, higher "
+                "fits better. The source's figure is for the same prompt.",
+                lambda e: text_alignment(e, text),
+            )
+        )
     return [Score(*head, figure(embeds), None if source is None else figure(source)) for *head, figure in tables]
 
 
@@ -197,10 +219,20 @@ def _pixel_scores(images: Tensor, source: Tensor | None) -> list[Score]:
     size, share = f"{frames.shape[3]}x{frames.shape[2]}", 100 * mask.double().mean(dim=(1, 2, 3))
     guide = "this clip's own motion" if origin is None else "the source's motion"
     scores = [
-        Score("motion", "Motion", f"Mean change to the previous frame at {size}, 0 to 255. A frozen still scores 0.",
-              motion(frames), None if origin is None else motion(origin)),
-        Score("warp_error", "Warp error", f"What is left of that change once {guide} is undone, lower flickers less.",
-              warp_error(frames, flow, mask), None if origin is None else warp_error(origin, flow, mask)),
+        Score(
+            "motion",
+            "Motion",
+            f"Mean change to the previous frame at {size}, 0 to 255. A frozen still scores 0.",
+            motion(frames),
+            None if origin is None else motion(origin),
+        ),
+        Score(
+            "warp_error",
+            "Warp error",
+            f"What is left of that change once {guide} is undone, lower flickers less.",
+            warp_error(frames, flow, mask),
+            None if origin is None else warp_error(origin, flow, mask),
+        ),
         Score("followed_percent", "Followed pixels", "Percent of the picture the warp error is measured on.", share),
     ]
     if source is not None:
@@ -222,16 +254,27 @@ def _warnings(scores: list[Score], figures: dict[str, float], blind: bool) -> li
     psnr_values = next((score.values for score in scores if score.key == "psnr"), torch.zeros(0))
     equal, moved = int(psnr_values.isinf().sum()), figures.get("motion", math.nan)
     checks = [
-        (blind, "frame consistency and text alignment need a CLIP vision model: connect one to clip_vision, "
-                "for example that of clip-vit-large-patch14."),
+        (
+            blind,
+            "frame consistency and text alignment need a CLIP vision model: connect one to clip_vision, "
+            "for example that of clip-vit-large-patch14.",
+        ),
         (figures["frames"] == 1, "frame consistency, motion and warp error need at least two frames."),
         (equal > 0, f"{equal} of {len(psnr_values)} frames equal the source; the mean PSNR leaves them out."),
-        (moved == 0 or moved < HARDLY_MOVES * figures.get("source_motion", 0),
-         "the clip hardly moves, so its frame consistency says little."),
-        (figures.get("followed_percent", 100) < 50, "the motion could be followed on less than half of the picture, "
-         "so the warp error covers only the easy part."),
-        (figures.get("text_alignment", math.inf) < LOW_ALIGNMENT, "the text alignment is lower than even a wrong "
-         "caption gets. Check that clip and clip_vision are the two halves of one CLIP."),
+        (
+            moved == 0 or moved < HARDLY_MOVES * figures.get("source_motion", 0),
+            "the clip hardly moves, so its frame consistency says little.",
+        ),
+        (
+            figures.get("followed_percent", 100) < 50,
+            "the motion could be followed on less than half of the picture, "
+            "so the warp error covers only the easy part.",
+        ),
+        (
+            figures.get("text_alignment", math.inf) < LOW_ALIGNMENT,
+            "the text alignment is lower than even a wrong "
+            "caption gets. Check that clip and clip_vision are the two halves of one CLIP.",
+        ),
     ]
     return [words for applies, words in checks if applies]
 

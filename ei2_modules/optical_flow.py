@@ -4,6 +4,7 @@ Lucas and Kanade 1981, in the coarse-to-fine, iterated form of Bouguet 2001, sol
 weights, so it works offline. It follows textured motion well; on flat areas it keeps the coarser level's guess.
 This is the only file of the package that imports kornia.
 """
+
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +18,14 @@ from torch import Tensor
 @dataclass(frozen=True)
 class FlowOptions:
     """How hard the flow search tries."""
-    max_levels: int = 6        # 2^5 times the reach of one level; 256 px leaves 8 px at the top
-    min_side: int = 8          # below this a level holds no structure to match
-    iterations: int = 8        # more did not lower the error on known translations
-    window: int = 15           # px, the neighbourhood that is assumed to move as one
-    sigma: float = 3.0         # px, Gaussian weight in the window; 2 doubles the error, more blurs motion edges
-    damping: float = 3e-5      # in squared gradients (grey 0..1 per px); keeps flat areas where they were
-    max_step: float = 1.5      # px per iteration; the linearisation says nothing about longer steps
+
+    max_levels: int = 6  # 2^5 times the reach of one level; 256 px leaves 8 px at the top
+    min_side: int = 8  # below this a level holds no structure to match
+    iterations: int = 8  # more did not lower the error on known translations
+    window: int = 15  # px, the neighbourhood that is assumed to move as one
+    sigma: float = 3.0  # px, Gaussian weight in the window; 2 doubles the error, more blurs motion edges
+    damping: float = 3e-5  # in squared gradients (grey 0..1 per px); keeps flat areas where they were
+    max_step: float = 1.5  # px per iteration; the linearisation says nothing about longer steps
 
 
 DEFAULTS = FlowOptions()
@@ -73,15 +75,16 @@ def _level_count(size: tuple[int, int], options: FlowOptions) -> int:
 
 def _refine(a: Tensor, b: Tensor, flow: Tensor, options: FlowOptions) -> Tensor:
     """Iterate the 2x2 least-squares step of one pyramid level."""
+
     def window(x):
         return gaussian_blur2d(x, (options.window,) * 2, (options.sigma,) * 2, border_type="replicate")
 
-    gx, gy = spatial_gradient(a)[:, 0].split(1, dim=1)          # (n, 1, h, w) each
+    gx, gy = spatial_gradient(a)[:, 0].split(1, dim=1)  # (n, 1, h, w) each
     xx, xy, yy = window(torch.cat([gx * gx, gx * gy, gy * gy], dim=1)).split(1, dim=1)
     xx, yy = xx + options.damping, yy + options.damping
     determinant = xx * yy - xy * xy
     for _ in range(options.iterations):
-        change = (warp(b, flow) - a) * _inside(flow)             # what left the picture says nothing
+        change = (warp(b, flow) - a) * _inside(flow)  # what left the picture says nothing
         ex, ey = window(torch.cat([gx * change, gy * change], dim=1)).split(1, dim=1)
         step = torch.cat([xy * ey - yy * ex, xy * ex - xx * ey], dim=1) / determinant
         flow = flow + step.clamp(-options.max_step, options.max_step)

@@ -1,4 +1,5 @@
 """The node 'EI² Video Metrics': embeds the frames and the prompt with CLIP and reports what `metrics` measures."""
+
 from ..ei2_modules import metrics
 from ..ei2_modules.errors import EI2Error
 from .host.api import CATEGORY, io
@@ -13,24 +14,39 @@ class VideoMetrics(io.ComfyNode):
             display_name="EI² Video Metrics",
             category=CATEGORY,
             description="Measures a clip: CLIP frame consistency, text alignment, motion, warp error and PSNR to the "
-                        "source, with the source clip's own figures beside them. Every optional input adds figures.",
+            "source, with the source clip's own figures beside them. Every optional input adds figures.",
             is_output_node=True,
             inputs=[
-                io.Image.Input("images", tooltip="The frames to measure, in order. At least two for anything about "
-                                                 "time."),
-                io.Image.Input("source", optional=True,
-                               tooltip="The clip before the edit, with the same number of frames and the same size. "
-                                       "Adds its own figures for comparison, PSNR, and its motion as the guide of "
-                                       "the warp error."),
-                io.ClipVision.Input("clip_vision", optional=True,
-                                    tooltip="Needed for frame consistency and text alignment. The middle square of "
-                                            "each frame is looked at. Published figures mostly use "
-                                            "clip-vit-large-patch14."),
-                io.Clip.Input("clip", optional=True,
-                              tooltip="Needed for text alignment: the full text encoder of the same CLIP as "
-                                      "clip_vision. The one inside an SD 1.x checkpoint lacks the text projection."),
-                io.String.Input("prompt", optional=True, multiline=True, default="",
-                                tooltip="The edit prompt the frames are compared with. Empty: no text alignment."),
+                io.Image.Input(
+                    "images", tooltip="The frames to measure, in order. At least two for anything about time."
+                ),
+                io.Image.Input(
+                    "source",
+                    optional=True,
+                    tooltip="The clip before the edit, with the same number of frames and the same size. "
+                    "Adds its own figures for comparison, PSNR, and its motion as the guide of "
+                    "the warp error.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="Needed for frame consistency and text alignment. The middle square of "
+                    "each frame is looked at. Published figures mostly use "
+                    "clip-vit-large-patch14.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="Needed for text alignment: the full text encoder of the same CLIP as "
+                    "clip_vision. The one inside an SD 1.x checkpoint lacks the text projection.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    optional=True,
+                    multiline=True,
+                    default="",
+                    tooltip="The edit prompt the frames are compared with. Empty: no text alignment.",
+                ),
             ],
             outputs=[io.String.Output(display_name="report"), io.String.Output(display_name="table")],
         )

@@ -4,11 +4,12 @@ The text side needs care. The host hands out the pooled text before the projecti
 loaded, and SD 1.x checkpoints leave the projection out: the host then keeps whatever was in the memory (0.3.75),
 zeros, or the identity. None of these gives a text alignment, so they are recognised and refused with words.
 """
+
 import torch
 
 from ...ei2_modules.errors import EI2Error
 
-FRAMES_AT_ONCE = 8          # bounds the memory of a long clip
+FRAMES_AT_ONCE = 8  # bounds the memory of a long clip
 TEXT_ENCODERS = ("clip_l", "clip_g", "clip_h")
 WHICH_CLIP = (
     "Load the full text encoder of clip-vit-large-patch14 with the Load CLIP node (type stable_diffusion) and the "

@@ -185,9 +185,9 @@ def test_warp_error_takes_motion_away():
 
 def test_warp_error_counts_the_mask_only():
     frames = torch.zeros(2, 3, 4, 6)
-    frames[1, ..., :3] = 1                                          # the left half lights up
+    frames[1, ..., :3] = 1  # the left half lights up
     mask = torch.zeros(1, 1, 4, 6, dtype=torch.bool)
-    mask[..., 2:] = True                                            # one of four columns counted is lit
+    mask[..., 2:] = True  # one of four columns counted is lit
     assert metrics.warp_error(frames, torch.zeros(1, 2, 4, 6), mask).item() == pytest.approx(255 / 4)
     assert metrics.warp_error(frames, torch.zeros(1, 2, 4, 6), ~mask).item() == pytest.approx(255)
     assert metrics.warp_error(frames, torch.zeros(1, 2, 4, 6), mask & ~mask).isnan().all()
@@ -197,7 +197,7 @@ def test_the_source_guides_the_warp_error():
     still = moving(1).expand(3, -1, -1, -1)
     alone, guided = (metrics.measure(still, source)[2] for source in (None, moving(3)))
     assert alone["warp_error"] < 1e-3
-    assert guided["warp_error"] > 5 * guided["source_warp_error"]   # frozen where the source moves
+    assert guided["warp_error"] > 5 * guided["source_warp_error"]  # frozen where the source moves
 
 
 def test_follow_in_parts_equals_the_whole(monkeypatch):

@@ -164,7 +164,7 @@ def test_out_of_memory_says_what_to_change(monkeypatch):
         raise comfy.model_management.OOM_EXCEPTION("CUDA out of memory")
 
     monkeypatch.setattr(training._Guider, "denoise", full)
-    with pytest.raises(pack("ei2_modules.errors").EI2Error, match="3 frames at 64x64.*gradient checkpointing"):
+    with pytest.raises(pack("ei2_modules.errors").EI2Error, match=r"3 frames at 64x64.*gradient checkpointing"):
         tune(inflate(model()), gradient_checkpointing="off")
 
 

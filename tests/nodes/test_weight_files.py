@@ -63,5 +63,5 @@ def test_a_read_only_folder(saved, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(storage.Path, "mkdir", refuse)
-    with pytest.raises(pack("ei2_modules.errors").EI2Error, match="cannot be written to.*Choose the other folder"):
+    with pytest.raises(pack("ei2_modules.errors").EI2Error, match=r"cannot be written to.*Choose the other folder"):
         storage.save(saved[2], "x", "models/ei2")
