@@ -14,8 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACK = "ei2_pack"
 
 
-def load_host(*arguments: str) -> None:
-    """Import ComfyUI from COMFYUI_PATH as if started with these arguments."""
+def load_host(cpu: bool | None = None) -> None:
+    """Import ComfyUI from COMFYUI_PATH; on the CPU when asked to, or when there is no GPU."""
+    import torch
+
+    cpu = not torch.cuda.is_available() if cpu is None else cpu
+    arguments = ["--cpu", "--use-pytorch-cross-attention"] if cpu else []
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
     argv, sys.argv = sys.argv, ["comfyui", *arguments]
     try:

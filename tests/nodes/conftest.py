@@ -12,7 +12,7 @@ if os.environ.get("COMFYUI_PATH"):
     sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools")]
     import in_process
 
-    in_process.load_host("--cpu", "--use-pytorch-cross-attention")
+    in_process.load_host(cpu=True)
     in_process.load_pack()
     import torch
 
