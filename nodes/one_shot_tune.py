@@ -1,6 +1,7 @@
 """'One-Shot Tune': learns one clip under its caption."""
 
 import logging
+from dataclasses import replace
 
 from ..ei2_modules.config import TuningOptions
 from ..ei2_modules.weights import check_fits
@@ -90,6 +91,7 @@ class OneShotTune(io.ComfyNode):
         start = weights or state.weights
         if start is not None:
             check_fits(start.header, state.spec, state.options, state.fingerprint)
+            state = replace(state, options=replace(state.options, stam_init=start.options().stam_init))
         run = TuningRun(state, TuningOptions(steps, learning_rate, seed), precision, gradient_checkpointing)
         progress = TuningProgress(model, steps, vae)
         try:
