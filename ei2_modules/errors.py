@@ -13,8 +13,9 @@ class DivergedError(EI2Error):
     """Tuning met a loss or gradient that is not a number."""
 
     def __init__(self, step: int, what: str):
+        left = f"The weights of step {step - 1} are kept." if step > 1 else "Nothing was learnt yet."
         super().__init__(
-            f"Tuning stopped at step {step}: the {what} is not finite. The weights of step {step - 1} are kept. "
+            f"Tuning stopped at step {step}: the {what} is not finite. {left} "
             "Try a lower learning rate, or precision bf16 or fp32 instead of fp16."
         )
         self.step = step

@@ -57,7 +57,8 @@ class InflateUNet(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=False,
-                    tooltip="Of the temporal module's random start. Keep it: a new seed means tuning again.",
+                    tooltip="Of the temporal module's random start. Keep it: a new seed means tuning again. "
+                    "With weights wired it plays no part.",
                 ),
                 WEIGHTS.Input(
                     "weights",

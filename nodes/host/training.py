@@ -39,13 +39,14 @@ class TuningRun:
     trainables: Trainables | None = None
     seconds: float = 0.0
     _shape: tuple = ()
+    _dtype: torch.dtype = torch.float32
 
     def execute(self, model, samples, positive, negative, start: EI2Weights | None, on_step: Callable) -> None:
         """Tune. on_step(step, estimate) after each step; estimate() is a preview of the clip, (n, c, h, w)."""
         device = model.load_device
         dtype = memory.compute_dtype(self.precision, device)
         checkpointing = memory.wants_checkpointing(self.checkpointing, samples, dtype, device)
-        self._shape, began = tuple(samples.shape), time.monotonic()
+        self._shape, self._dtype, began = tuple(samples.shape), dtype, time.monotonic()
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 self._tune(model, samples, positive, negative, start, on_step, dtype, checkpointing)
@@ -98,7 +99,7 @@ class TuningRun:
             "steps": len(self.losses),
             "learning_rate": self.options.learning_rate,
             "seed": self.options.seed,
-            "precision": self.precision,
+            "precision": str(self._dtype).removeprefix("torch."),
             "seconds": round(self.seconds, 2),
             "losses": [round(loss, 6) for loss in self.losses],
         }
