@@ -13,8 +13,6 @@ NODES = [InflateUNet, OneShotTune, InvertVideo, EI2Sampler, EI2DDIMSampler, Save
 
 
 class EI2Extension(ComfyExtension):
-    async def on_load(self):
-        storage.register_folders()
-
     async def get_node_list(self):
+        storage.register_folders()  # here: ComfyUI 0.3.75 never calls on_load
         return NODES
