@@ -103,6 +103,19 @@ def test_going_on_from_weights():
         assert delta.abs().max() > 0
 
 
+def test_going_on_keeps_the_start_of_stam():
+    """Weights tuned under clamp stay under it, whatever the inflating node says now."""
+    _, weights, _ = tune(inflate(model(), stam_init="clamp"), steps=2)
+    wired = tune(inflate(model(), stam_init="random"), weights=weights, steps=1)[1]
+    carried = tune(inflate(model(), stam_init="random", weights=weights), steps=1)[1]
+    assert wired.options().stam_init == "clamp" and same(wired, carried)
+
+
+@pytest.mark.parametrize("at, left", [(1, "Nothing was learnt"), (4, "weights of step 3 are kept")])
+def test_divergence_says_what_is_left(at, left):
+    assert left in str(pack("ei2_modules.errors").DivergedError(at, "loss"))
+
+
 def test_a_lora_beneath_is_not_learnt_again():
     """Query differences are to the weight with its LoRA, which stays a patch of its own."""
     m = model().clone()
