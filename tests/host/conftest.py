@@ -1,0 +1,46 @@
+"""A real ComfyUI server with the pack and a random-weight SD1.x checkpoint, shared by the tests of this folder."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+if os.environ.get("COMFYUI_PATH"):
+    sys.path.insert(0, str(ROOT / "tools"))
+    import comfy_server
+    import demo
+else:
+    collect_ignore_glob = ["test_*.py"]  # `python dev.py test` finds or installs a host
+
+SMALL = {"frames": 3, "size": 64, "steps": 3, "caption": "a rabbit", "prompt": "a fox"}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    with comfy_server.Server(tmp_path_factory.mktemp("comfyui")) as running:
+        demo.stage(SimpleNamespace(checkpoint=None, clip=None, **SMALL), running)
+        yield running
+
+
+@pytest.fixture
+def first_edit(server):
+    """A function making the shipped workflow's prompt, small: first_edit(EI2OneShotTune={"seed": 1})."""
+
+    def make(**changes):
+        prompt = demo.workflow_prompt(SimpleNamespace(**SMALL), server)
+        demo.find(prompt, "EI2InvertVideo")["steps"] = 4
+        for class_type, inputs in changes.items():
+            demo.find(prompt, class_type).update(inputs)
+        return prompt
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ids():
+    return list(json.loads((ROOT / "node_list.json").read_text(encoding="utf-8")))

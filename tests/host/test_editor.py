@@ -1,0 +1,72 @@
+"""The shipped workflow in ComfyUI's own editor, in headless Chromium, as its user meets it."""
+
+import json
+import urllib.request
+
+import editor
+import pytest
+
+pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium on this machine")
+
+SMALL = {
+    "CheckpointLoaderSimple": {"ckpt_name": "demo.safetensors"},
+    "LoadVideo": {"file": "demo.mp4"},
+    "ImageFromBatch": {"length": 2},
+    "ImageScale": {"width": 64, "height": 64},
+    "EI2OneShotTune": {"steps": 2},
+    "EI2InvertVideo": {"steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def workflow(server):
+    """As the template browser gets it."""
+    with urllib.request.urlopen(f"{server.url}/api/workflow_templates/ComfyUI-EI2/01_first_edit.json") as answer:
+        return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def page(server, workflow):
+    with editor.editor(server) as opened:
+        editor.load(opened, workflow)
+        yield opened
+
+
+def test_no_node_is_missing_or_changed(page, workflow):
+    """Every node is known, and its widgets still hold what the file says."""
+    opened = json.loads(page.evaluate("JSON.stringify(app.graph.serialize())"))
+    assert page.evaluate("app.graph._nodes.filter(n => n.has_errors || !n.constructor.nodeData).map(n => n.type)") in (
+        [],
+        ["MarkdownNote"],
+    )
+    before = {node["id"]: node.get("widgets_values") for node in workflow["nodes"]}
+    after = {node["id"]: node.get("widgets_values") for node in opened["nodes"]}
+    assert after == before
+    assert len(opened["links"]) == len(workflow["links"])
+
+
+def test_no_two_nodes_overlap(page):
+    boxes = page.evaluate("app.graph._nodes.map(n => [n.title, ...n.boundingRect])")
+    for i, (name, x, y, w, h) in enumerate(boxes):
+        for other, x2, y2, w2, h2 in boxes[:i]:
+            assert x >= x2 + w2 or x2 >= x + w or y >= y2 + h2 or y2 >= y + h, f"{name} lies over {other}"
+
+
+def test_run_by_clicking(page):
+    """Run, watch it finish, read the figures in the graph."""
+    page.evaluate(
+        """changes => {
+          for (const node of app.graph._nodes)
+            for (const [name, value] of Object.entries(changes[node.type] ?? {}))
+              node.widgets.find(w => w.name === name).value = value;
+          window.ends = [];
+          for (const kind of ["execution_success", "execution_error"])
+            app.api.addEventListener(kind, event => window.ends.push([kind, event.detail.exception_message ?? ""]));
+        }""",
+        SMALL,
+    )
+    page.get_by_test_id("queue-button").click()
+    page.wait_for_function("window.ends.length > 0", timeout=300_000)
+    assert page.evaluate("window.ends") == [["execution_success", ""]]
+    shown = page.evaluate("app.graph._nodes.filter(n => n.type === 'PreviewAny').map(n => n.widgets.at(-1).value)")
+    assert any("dB PSNR" in text for text in shown) and any("motion" in text.lower() for text in shown)

@@ -1,0 +1,162 @@
+"""The shipped workflow through the server's API: result, caching, cancelling, wrong inputs, and nothing left behind."""
+
+import hashlib
+
+import pytest
+import video_files
+from comfy_server import Failure
+from demo import find
+
+
+def outputs_of(outputs: dict, kind: str) -> list:
+    return [item for node in outputs.values() for item in node.get(kind, [])]
+
+
+def saved_video(server, outputs):
+    (saved,) = (item for item in outputs_of(outputs, "images") if item["type"] == "output")
+    return server.folder / "output" / saved["subfolder"] / saved["filename"]
+
+
+class Events:
+    """Collects what the server tells; `interrupt_in` names a node to interrupt at its second progress report."""
+
+    def __init__(self, server, prompt, interrupt_in=None):
+        self.server, self.prompt, self.interrupt_in = server, prompt, interrupt_in
+        self.ran, self.progress, self.now = [], {}, None
+
+    def __call__(self, kind, data):
+        if kind == "executing" and data.get("node"):
+            self.now = self.prompt[data["node"]]["class_type"]
+            self.ran.append(self.now)
+        if kind == "progress":
+            self.progress[self.now] = data["value"], data["max"]
+            if self.now == self.interrupt_in and data["value"] == 2:
+                self.server.request("/interrupt", {})
+
+
+def test_it_runs_to_a_video_with_figures(server, first_edit):
+    prompt = first_edit()
+    events = Events(server, prompt)
+    outputs = server.run(prompt, events)
+    frames = video_files.read(saved_video(server, outputs))
+    assert [frame.size for frame in frames] == [(64, 64)] * 3
+    (figures,) = outputs_of(outputs, "metrics")
+    assert figures["frames"] == 3 and figures["motion"] > 0
+    assert any("dB PSNR" in text for text in outputs_of(outputs, "text"))
+    assert list((server.folder / "output" / "ei2").glob("my_clip_*.safetensors"))
+    assert events.progress["EI2OneShotTune"] == (3, 3)
+    assert events.progress["EI2InvertVideo"] == (8, 8)  # there, and back for the report
+    assert events.progress["EI2Sampler"] == (4, 4)
+
+
+def test_new_words_do_not_tune_again(server, first_edit):
+    server.run(first_edit())
+    prompt = first_edit()
+    find(prompt, "CLIPTextEncode", EI2Sampler="positive")["text"] = "a bear"
+    events = Events(server, prompt)
+    server.run(prompt, events)
+    assert "EI2Sampler" in events.ran and not {"EI2OneShotTune", "EI2InvertVideo"} & set(events.ran)
+
+
+def test_another_seed_gives_another_tuning(server, first_edit):
+    server.run(first_edit())
+    prompt = first_edit(EI2OneShotTune={"seed": 34})
+    events = Events(server, prompt)
+    server.run(prompt, events)
+    assert {"EI2OneShotTune", "EI2InvertVideo", "EI2Sampler"} <= set(events.ran)
+
+
+@pytest.mark.parametrize("node", ["EI2OneShotTune", "EI2InvertVideo", "EI2Sampler"])
+def test_cancelled_in_the_middle(server, first_edit, node):
+    """Tuning keeps what it has; the same prompt runs to its end afterwards, and the plain model is as it was."""
+    before = plain_picture(server, first_edit)
+    unfinished = server.folder / "output" / "ei2"
+    kept = len(list(unfinished.glob("unfinished_*")))
+    prompt = first_edit(EI2OneShotTune={"seed": hash(node) % 1000, "steps": 20}, EI2InvertVideo={"steps": 20})
+    with pytest.raises(Failure, match="interrupted"):
+        server.run(prompt, Events(server, prompt, interrupt_in=node))
+    assert len(list(unfinished.glob("unfinished_*"))) - kept == (node == "EI2OneShotTune")
+    assert plain_picture(server, first_edit) == before
+    assert saved_video(server, server.run(first_edit())).exists()
+
+
+def plain_picture(server, first_edit) -> str:
+    """What the checkpoint makes without any node of ours, as a hash of its latents."""
+    edit = first_edit()
+    loader = next(i for i, node in edit.items() if node["class_type"] == "CheckpointLoaderSimple")
+    words = next(i for i, node in edit.items() if node["class_type"] == "CLIPTextEncode")
+    plain_picture.calls = getattr(plain_picture, "calls", 0) + 1  # another name each time: no cached answer
+    prompt = {
+        loader: edit[loader],
+        words: edit[words],
+        "a": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 2}},
+        "b": {
+            "class_type": "KSampler",
+            "inputs": {
+                "model": [loader, 0], "positive": [words, 0], "negative": [words, 0], "latent_image": ["a", 0],
+                "seed": 5, "steps": 2, "cfg": 3.0 + 1e-9 * plain_picture.calls, "sampler_name": "euler",
+                "scheduler": "normal", "denoise": 1.0,
+            },
+        },
+        "c": {
+            "class_type": "SaveLatent",
+            "inputs": {"samples": ["b", 0], "filename_prefix": f"plain_{plain_picture.calls}"},
+        },
+    }  # fmt: skip
+    (saved,) = outputs_of(server.run(prompt), "latents")
+    from safetensors.numpy import load_file
+
+    tensors = load_file(server.folder / "output" / saved["subfolder"] / saved["filename"])
+    return hashlib.sha256(tensors["latent_tensor"].tobytes()).hexdigest()
+
+
+REFUSED_BEFORE_RUNNING = [
+    ({"EI2OneShotTune": {"steps": 0}}, "steps"),
+    ({"EI2OneShotTune": {"precision": "fp7"}}, "fp7"),
+    ({"EI2InvertVideo": {"steps": 0}}, "steps"),
+    ({"EI2InflateUNet": {"mode": "EI3"}}, "EI3"),
+    ({"EI2InflateUNet": {"coarse_ratio": 0}}, "coarse_ratio"),
+    ({"EI2SaveWeights": {"file_name": "../clip"}}, "cannot be a file name"),
+    ({"EI2SaveWeights": {"file_name": "a/b"}}, "cannot be a file name"),
+    ({"EI2SaveWeights": {"file_name": ""}}, "cannot be a file name"),
+    ({"EI2OneShotTune": {"model": ["1", 1]}}, "type"),
+]
+
+
+@pytest.mark.parametrize("changes, message", REFUSED_BEFORE_RUNNING)
+def test_refused_before_running(server, first_edit, changes, message):
+    prompt = first_edit(**changes)
+    events = Events(server, prompt)
+    with pytest.raises(Failure) as refusal:
+        server.run(prompt, events)
+    (node,) = changes
+    assert events.ran == [] and node in str(refusal.value) and message in str(refusal.value)
+
+
+def without_inflating(prompt):
+    plain = find(prompt, "EI2InflateUNet")["model"]
+    for node in ("EI2OneShotTune", "EI2InvertVideo", "EI2Sampler"):
+        find(prompt, node)["model"] = plain
+
+
+def without_inverting(prompt):
+    find(prompt, "EI2Sampler")["latent"] = find(prompt, "EI2InvertVideo")["latents"]
+
+
+def with_other_steps(prompt):
+    find(prompt, "EI2Sampler")["steps"] = 7
+
+
+REFUSED_WHILE_RUNNING = [
+    (without_inflating, "One-Shot Tune needs an inflated model"),
+    (without_inverting, "does not come from DDIM Invert Video"),
+    (with_other_steps, "was inverted in 4 steps"),
+]
+
+
+@pytest.mark.parametrize("change, message", REFUSED_WHILE_RUNNING)
+def test_refused_while_running(server, first_edit, change, message):
+    prompt = first_edit()
+    change(prompt)
+    with pytest.raises(Failure, match=message):
+        server.run(prompt)

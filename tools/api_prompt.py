@@ -1,0 +1,53 @@
+"""A saved workflow (what the editor writes) as the API prompt the server runs, with the server's own node list."""
+
+from __future__ import annotations
+
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+NOT_RUN = {"Note", "MarkdownNote"}
+
+
+def to_prompt(workflow: dict, object_info: dict) -> dict:
+    """{"node id": {"class_type", "inputs"}}. Raises KeyError for a node the server does not know."""
+    links = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
+    return {
+        str(node["id"]): {"class_type": node["type"], "inputs": _inputs(node, object_info[node["type"]], links)}
+        for node in workflow["nodes"]
+        if node["type"] not in NOT_RUN
+    }
+
+
+def find(prompt: dict, class_type: str, **where: str) -> dict:
+    """The inputs of the one node of a class that feeds the named input of another: find(p, "X", EI2Sampler="model")."""
+    ids = [i for i, node in prompt.items() if node["class_type"] == class_type]
+    for reader, name in where.items():
+        sources = {node["inputs"][name][0] for node in prompt.values() if node["class_type"] == reader}
+        ids = [i for i in ids if i in sources]
+    (only,) = ids
+    return prompt[only]["inputs"]
+
+
+def _inputs(node: dict, info: dict, links: dict) -> dict:
+    values = iter(node.get("widgets_values", []))
+    linked = {slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot.get("link") is not None}
+    inputs = {}
+    for section in ("required", "optional"):
+        for name, declared in info["input"].get(section, {}).items():
+            if _is_widget(declared):
+                inputs[name] = next(values)
+                for _ in range(_extra_widgets(declared)):
+                    next(values, None)
+            if name in linked:
+                inputs[name] = linked[name]
+    return inputs
+
+
+def _is_widget(declared: list) -> bool:
+    kind, options = declared[0], (declared[1] if len(declared) > 1 else {})
+    return (isinstance(kind, list) or kind in WIDGETS) and not options.get("forceInput")
+
+
+def _extra_widgets(declared: list) -> int:
+    """Widgets the editor adds after this one: "control after generate", an upload button."""
+    options = declared[1] if len(declared) > 1 else {}
+    uploads = any(options.get(f"{kind}_upload") for kind in ("image", "video", "audio"))
+    return bool(options.get("control_after_generate")) + bool(uploads)

@@ -1,0 +1,160 @@
+"""A ComfyUI server of our own on a free loopback port, with this pack in it, and a client of its HTTP API."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+
+ROOT = Path(__file__).resolve().parents[1]
+PACK_FOLDER = "ComfyUI-EI2"
+NOT_INSTALLED = shutil.ignore_patterns(".git", "tests", "demo", "__pycache__", ".*_cache")
+
+
+class Failure(Exception):
+    """A prompt that did not run to its end; `details` is what the server said."""
+
+    def __init__(self, message: str, details: dict | None = None):
+        super().__init__(message)
+        self.details = details or {}
+
+
+class Server:
+    """`with Server(folder) as server`: started on entry, stopped on exit. Everything it writes is below `folder`."""
+
+    def __init__(self, folder: Path, port: int = 0, with_pack: bool = True):
+        self.folder = folder.resolve()
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = self.folder / "server.log"
+        for name in ("custom_nodes", "models/checkpoints", "input", "output", "temp", "user"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        if with_pack:
+            place(ROOT, self.folder / "custom_nodes" / PACK_FOLDER)
+
+    def __enter__(self):
+        with self.log.open("w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def command(self) -> list[str]:
+        import torch
+
+        host = os.environ["COMFYUI_PATH"]
+        arguments = [sys.executable, str(Path(host, "main.py")), "--listen", "127.0.0.1", "--port", str(self.port)]
+        arguments += ["--base-directory", str(self.folder), "--disable-auto-launch", "--disable-api-nodes"]
+        arguments += ["--database-url", f"sqlite:///{self.folder / 'user' / 'comfyui.db'}"]
+        arguments += ["--preview-method", "latent2rgb"]
+        if not torch.cuda.is_available():
+            arguments += ["--cpu", "--use-pytorch-cross-attention"]
+        return arguments
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def request(self, path: str, data: dict | None = None):
+        """GET, or POST with data; the JSON answer."""
+        body = None if data is None else json.dumps(data).encode()
+        request = urllib.request.Request(self.url + path, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=120) as response:
+            text = response.read()
+        return json.loads(text) if text else None
+
+    def run(self, prompt: dict, on_event: Callable[[str, dict], None] = lambda kind, data: None) -> dict:
+        """Queue an API prompt, wait for its end, return the outputs by node id. Raises Failure."""
+        return asyncio.run(self._run(prompt, on_event))
+
+    async def _run(self, prompt, on_event):
+        client = uuid.uuid4().hex
+        async with aiohttp.ClientSession(self.url) as session, session.ws_connect(f"/ws?clientId={client}") as socket:
+            async with session.post("/prompt", json={"prompt": prompt, "client_id": client}) as response:
+                answer = await response.json()
+            if response.status != 200:
+                raise Failure(_rejection(answer), answer)
+            await self._watch(socket, answer["prompt_id"], on_event)
+            async with session.get(f"/history/{answer['prompt_id']}") as response:
+                return (await response.json())[answer["prompt_id"]]["outputs"]
+
+    async def _watch(self, socket, prompt_id: str, on_event) -> None:
+        async for message in socket:
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                continue  # previews
+            kind, data = (event := message.json())["type"], event["data"]
+            on_event(kind, data)
+            if data.get("prompt_id") != prompt_id:
+                continue
+            if kind == "execution_success":
+                return
+            if kind == "execution_error":
+                raise Failure(f"{data['node_type']}: {data['exception_message'].strip()}", data)
+            if kind == "execution_interrupted":
+                raise Failure("interrupted", data)
+        raise Failure(f"The server closed the connection. The end of its log:\n{self.tail()}")
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines of the server's log."""
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+    def _wait_until_ready(self, seconds: float = 300) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise Failure(f"ComfyUI stopped while starting. The end of its log:\n{self.tail()}")
+            with contextlib.suppress(urllib.error.URLError, OSError):
+                self.request("/system_stats")
+                return
+            time.sleep(0.2)
+        raise Failure(f"ComfyUI was not ready after {seconds:.0f} s. The end of its log:\n{self.tail()}")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def place(source: Path, target: Path) -> None:
+    """Make `target` be `source`: a link, or a copy where links are not allowed."""
+    if target.is_symlink() or target.is_file():
+        target.unlink()
+    elif target.is_dir():
+        shutil.rmtree(target)
+    try:
+        target.symlink_to(source.resolve(), target_is_directory=source.is_dir())
+    except OSError:
+        copy = shutil.copyfile if source.is_file() else lambda s, t: shutil.copytree(s, t, ignore=NOT_INSTALLED)
+        copy(source, target)
+
+
+def _rejection(answer: dict) -> str:
+    """The server's refusal of a prompt, one line a fault."""
+    faults = [
+        f"{node['class_type']}: {error['message']} {error['details']}".strip()
+        for node in answer.get("node_errors", {}).values()
+        for error in node["errors"]
+    ]
+    return "\n".join(faults) or answer["error"]["message"]

@@ -1,0 +1,62 @@
+"""ComfyUI's own editor in headless Chromium: open it, load a workflow, look at it.
+
+python dev.py picture WORKFLOW.json OUT.png     a picture of a workflow, for the README and the templates
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
+
+
+def chromium() -> str | None:
+    """Path of the browser on this machine, if there is one."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextlib.contextmanager
+def editor(server, width: int = 1900, height: int = 1200) -> Iterator[Page]:
+    """A page with the editor of this server, ready for use."""
+    server.request("/settings", SETTINGS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=QUIET)
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.goto(server.url)
+        page.wait_for_function("window.app?.graph && window.app.vueAppReady", timeout=120_000)
+        yield page
+        browser.close()
+
+
+def load(page: Page, workflow: dict) -> None:
+    """Open a workflow, as dropping its file on the editor does."""
+    page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+    page.wait_for_function("n => app.graph._nodes.length === n", arg=len(workflow["nodes"]))
+
+
+def picture(page: Page, path: Path) -> None:
+    """The graph alone, as large as the window allows."""
+    page.evaluate("app.extensionManager.focusMode = true")
+    page.wait_for_timeout(500)
+    width, height = page.evaluate(FIT)
+    page.wait_for_timeout(1500)  # drawing is asynchronous, and nothing tells when it is done
+    page.screenshot(path=str(path), clip={"x": 0, "y": 0, "width": width, "height": height})
+
+
+FIT = """() => {
+  const boxes = [...app.graph._nodes, ...app.graph._groups].map(n => n.boundingRect ?? n.getBounding());
+  const left = Math.min(...boxes.map(b => b[0])) - 20, top = Math.min(...boxes.map(b => b[1])) - 20;
+  const right = Math.max(...boxes.map(b => b[0] + b[2])) + 20, bottom = Math.max(...boxes.map(b => b[1] + b[3])) + 20;
+  const canvas = app.canvas.canvas.getBoundingClientRect();
+  const scale = Math.min(canvas.width / (right - left), canvas.height / (bottom - top));
+  app.canvas.ds.scale = scale;
+  app.canvas.ds.offset = [-left, -top];
+  app.canvas.setDirty(true, true);
+  return [scale * (right - left), scale * (bottom - top)];
+}"""

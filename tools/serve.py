@@ -1,0 +1,32 @@
+"""ComfyUI in the browser, with this pack and the demo's clip, in a folder of its own in your cache."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import video_files
+from comfy_server import Server, place
+from demo import bunny, existing, random_checkpoint
+
+CACHE = Path(os.environ["EI2_CACHE"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python dev.py serve", description=__doc__)
+    parser.add_argument("--checkpoint", type=existing, help="an SD1.x checkpoint of yours; none: random weights")
+    parser.add_argument("--port", type=int, default=8188)
+    options = parser.parse_args()
+    server = Server(CACHE / "serve", options.port)
+    checkpoint = options.checkpoint or random_checkpoint()
+    place(checkpoint, server.folder / "models" / "checkpoints" / checkpoint.name)
+    video_files.cut(bunny(), server.folder / "input" / "my_clip.mp4", 8)
+    print(f"Starting ComfyUI; its files are in {server.folder}", flush=True)
+    with server:
+        print(f"Open {server.url} and choose Workflow > Browse Templates > ComfyUI-EI2. Stop with Ctrl+C.", flush=True)
+        server.process.wait()
+
+
+if __name__ == "__main__":
+    main()

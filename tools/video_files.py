@@ -1,0 +1,65 @@
+"""Short clips in and out of files, and pictures of them side by side."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+
+def read(path: Path) -> list[Image.Image]:
+    """All frames."""
+    with av.open(str(path)) as container:
+        return [frame.to_image() for frame in container.decode(video=0)]
+
+
+def cut(source: Path, target: Path, frames: int, stride: int = 3, rate: int = 8) -> None:
+    """Write `frames` frames of a video, `stride` apart where it is long enough, as a video of its own."""
+    found = read_some(source, (frames - 1) * stride + 1)
+    if len(found) < frames:
+        raise ValueError(f"{source} has {len(found)} frames, {frames} are asked for: choose fewer frames.")
+    step = (len(found) - 1) // max(frames - 1, 1)
+    write(target, [found[i * step] for i in range(frames)], rate)
+
+
+def read_some(path: Path, limit: int) -> list[Image.Image]:
+    """The first frames, `limit` at most."""
+    found = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            found.append(frame.to_image())
+            if len(found) == limit:
+                break
+    return found
+
+
+def write(path: Path, frames: list[Image.Image], rate: int) -> None:
+    """An H.264 mp4; odd sizes lose a row or column."""
+    width, height = (side // 2 * 2 for side in frames[0].size)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(rate), options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(np.asarray(frame.crop((0, 0, width, height)).convert("RGB")))
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def contact_sheet(rows: list[list[Image.Image]], cell: int = 192, gap: int = 4) -> Image.Image:
+    """One row a clip, frames from left to right, each fitted into a cell of its own shape."""
+    height = round(cell * rows[0][0].height / rows[0][0].width)
+    columns = max(len(row) for row in rows)
+    sheet = Image.new("RGB", (columns * (cell + gap) - gap, len(rows) * (height + gap) - gap), "white")
+    for y, row in enumerate(rows):
+        for x, frame in enumerate(row):
+            sheet.paste(frame.resize((cell, height), Image.Resampling.LANCZOS), (x * (cell + gap), y * (height + gap)))
+    return sheet
+
+
+def fill(frame: Image.Image, width: int, height: int) -> Image.Image:
+    """The middle of a frame in another shape, as the workflow's Upscale Image node crops it."""
+    scale = max(width / frame.width, height / frame.height)
+    big = frame.resize((round(frame.width * scale), round(frame.height * scale)), Image.Resampling.LANCZOS)
+    left, top = (big.width - width) // 2, (big.height - height) // 2
+    return big.crop((left, top, left + width, top + height))
