@@ -1,69 +1,152 @@
-"""What one tuning step keeps for its backward pass, at full SD1.5 widths: the constant behind "auto" checkpointing.
+"""What one tuning step needs at full SD1.5 widths: the constant behind gradient checkpointing "auto".
 
-    python dev.py bench tuning_memory [--frames 8] [--latent 16 32] [--precision fp32 bf16]
+    python dev.py bench tuning_memory [--frames 8] [--latent 8 16 32] [--precision fp32 bf16]
 
-Counts the bytes of every distinct tensor autograd saves in one real step of One-Shot Tune, weights not
-counted, and prints them per frame, latent pixel and byte of precision.
+kept:  storages that autograd saves in the forward pass of one real step, weights not counted. Hooks do not
+       nest: inside a checkpointed block only the checkpoint's own hook sees what is saved, which is right,
+       for that is thrown away; the block's input is saved outside it and counted.
+peak:  the most that was alive at once in forward and backward, temporaries and one recomputed block included.
+fixed: the part that does not grow with the latent (weights cast or normalised for this step), from a line
+       through this size and the one before; per pixel: the slope of that line, per frame, latent pixel and
+       byte of precision.
 """
 
 import argparse
-import json
+import contextlib
 import sys
-import time
+import weakref
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "tools")]
+import report
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import in_process
 
 in_process.load_host()
 in_process.load_pack()
+import sd15  # noqa: E402
 
-import sd15
-import torch
+training = in_process.pack("nodes.host.training")
+GIB = 2**30
 
 
-def saved_bytes(model, latent, precision: str, checkpointing: str) -> tuple[int, float]:
-    """(bytes autograd keeps, seconds of the step)."""
-    weights = {p.untyped_storage().data_ptr() for p in model.model.parameters()}
-    sizes = {}
+class Saved:
+    """Distinct storages that autograd saves; those of `modules()` are not counted."""
 
-    def pack(tensor):
+    def __init__(self, modules):
+        self.modules, self.sizes, self.skip = modules, {}, None
+
+    def pack(self, tensor):
+        if self.skip is None:  # not before the step: loading for training replaces the model's parameters
+            own = (t for m in self.modules() for t in (*m.parameters(), *m.buffers()))
+            self.skip = {t.untyped_storage().data_ptr() for t in own}
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            sizes[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in self.skip:
+            self.sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    node = in_process.pack("nodes.one_shot_tune").OneShotTune
-    began = time.monotonic()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        node.execute(model, latent, sd15.caption(), 1, 3e-5, 1, precision, checkpointing)
-    return sum(sizes.values()), time.monotonic() - began
+    def hooks(self):
+        return torch.autograd.graph.saved_tensors_hooks(self.pack, lambda tensor: tensor)
+
+
+class Alive(TorchDispatchMode):
+    """The bytes of all storages made since it was entered that are still in use, and their maximum."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.now, self.peak = {}, 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        before = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for t in tree_leaves(out):
+            if isinstance(t, torch.Tensor) and t.untyped_storage()._cdata not in before:
+                self._add(t.untyped_storage())
+        return out
+
+    def _add(self, storage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.sizes:
+            self.sizes[key] = size
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._drop, key)
+
+    def _drop(self, key) -> None:
+        self.now -= self.sizes.pop(key)
+
+
+@contextlib.contextmanager
+def during_forward_and_backward(*watchers):
+    """Enter them before the forward pass of a step and leave before the optimiser."""
+    original, stack = training._Guider.denoise, contextlib.ExitStack()
+
+    def denoise(*args):
+        for watcher in watchers:
+            stack.enter_context(watcher)
+        return original(*args)
+
+    handle = register_optimizer_step_pre_hook(lambda *args: stack.close())
+    training._Guider.denoise = denoise
+    try:
+        yield
+    finally:
+        stack.close()
+        training._Guider.denoise = original
+        handle.remove()
+
+
+def one_step(model, samples, precision: str, checkpointing: str) -> dict:
+    """Bytes kept and bytes at the peak of a run of one step."""
+    state = in_process.pack("nodes.host.patch").inflated_state(model, "this benchmark")
+    run = training.TuningRun(state, in_process.pack("ei2_modules.config").TuningOptions(1), precision, checkpointing)
+    saved = Saved(lambda: (model.model, run.trainables))
+    alive = Alive()
+    with during_forward_and_backward(saved.hooks(), alive):
+        run.execute(model, samples, sd15.caption(), None, None, lambda *args: None)
+    return {"kept": sum(saved.sizes.values()), "peak": alive.peak}
+
+
+def rows_of(model, frames: int, sides: list[int], precision: str, checkpointing: str) -> list[dict]:
+    """One row a size, each with the line through it and the size before."""
+    rows, before = [], None
+    width = in_process.pack("nodes.host.memory").PRECISIONS[precision].itemsize
+    for side in sides:
+        found = one_step(model, sd15.clip(frames, side, side)["samples"], precision, checkpointing)
+        found["units"] = frames * side * side * width
+        row = {"frames": frames, "latent": side, "precision": precision, "checkpointing": checkpointing}
+        for name in ("kept", "peak"):
+            slope = (found[name] - before[name]) / (found["units"] - before["units"]) if before else None
+            row[f"{name} GiB"] = found[name] / GIB
+            row[f"{name} fixed GiB"] = (found[name] - slope * found["units"]) / GIB if before else None
+            row[f"{name} per pixel"] = round(slope) if before else None
+        rows.append(row)
+        before = found
+        print(".", end="", flush=True)
+    return rows
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--frames", type=int, default=8)
-    arguments.add_argument("--latent", type=int, nargs="+", default=[16, 32])
-    arguments.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
-    arguments.add_argument("--json", type=Path)
-    options = arguments.parse_args()
-    rows = []
-    print(f"{'frames':>6} {'latent':>6} {'type':>5} {'checkpoint':>10} {'GiB':>7} {'constant':>9} {'s/step':>7}")
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--frames", type=int, nargs="+", default=[8])
+    options.add_argument("--latent", type=int, nargs="+", default=[8, 16, 32])
+    options.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
+    options.add_argument("--checkpointing", nargs="+", default=["off", "on"])
+    options.add_argument("--mode", default="EI²")
+    values, rows = report.parse(options), []
+    chosen = in_process.pack("ei2_modules.config").InflateOptions.from_mode(values.mode, "", "")
     with torch.inference_mode():
-        inflate = in_process.pack("nodes.host.patch").inflate
-        model = inflate(sd15.model(), in_process.pack("ei2_modules.config").InflateOptions())
-        for side in options.latent:
-            for precision in options.precision:
-                for checkpointing in ("off", "on"):
-                    latent = sd15.clip(options.frames, side, side)
-                    size, seconds = saved_bytes(model, latent, precision, checkpointing)
-                    width = 4 if precision == "fp32" else 2
-                    constant = size / (options.frames * side * side * width)
-                    row = (options.frames, side, precision, checkpointing, size / 2**30, constant, seconds)
-                    print(f"{row[0]:6} {row[1]:6} {row[2]:>5} {row[3]:>10} {row[4]:7.2f} {row[5]:9.0f} {row[6]:7.1f}")
-                    rows.append(row)
-    if options.json:
-        options.json.write_text(json.dumps({"torch": torch.__version__, "rows": rows}, indent=1))
+        model = in_process.pack("nodes.host.patch").inflate(sd15.model(), chosen)
+        for frames in values.frames:
+            for precision in values.precision:
+                for checkpointing in values.checkpointing:
+                    rows += rows_of(model, frames, sorted(values.latent), precision, checkpointing)
+    report.publish(rows, values)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -12,14 +12,16 @@ from ...ei2_modules.inflate import UNetSpec
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
-# Bytes of saved activations per frame, latent pixel and byte of precision, without checkpointing: measured
-# at full SD1.5 widths with FFAM r = 2 and STAM by benchmarks/tuning_memory.py. Used only to decide "auto".
-ACTIVATION_BYTES = 42_000
+# Bytes one training step holds per frame, latent pixel and byte of precision, without checkpointing: measured at
+# full SD1.5 widths, FFAM r = 2, STAM and 8 frames by benchmarks/tuning_memory.py. The same at every size and
+# precision; 1,400 more for each further frame (keys); with checkpointing 26,000. Weights cast for the step come on
+# top. Used only to decide "auto" and to say how much was needed.
+ACTIVATION_BYTES = 132_000
 
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     """For "auto": bf16 where the GPU computes in it, fp16 on older CUDA GPUs, fp32 elsewhere."""
-    if precision in PRECISIONS:
+    if precision != "auto":
         return PRECISIONS[precision]
     if device.type == "cpu" or mm.is_device_mps(device):
         return torch.float32

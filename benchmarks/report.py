@@ -1,0 +1,71 @@
+"""What every benchmark says of itself: its table, the machine, how to repeat it, and the same as JSON."""
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+
+def parse(options: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line, with the options every benchmark has, and set the number of threads."""
+    options.formatter_class = argparse.RawDescriptionHelpFormatter
+    options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
+    options.add_argument("--json", type=Path, help="write the results here too")
+    values = options.parse_args()
+    torch.set_num_threads(values.threads)
+    return values
+
+
+def publish(rows: list[dict], values: argparse.Namespace, notes: tuple[str, ...] = ()) -> None:
+    """Print rows of equal keys; write them as JSON when asked."""
+    print("\n" + table(rows))
+    print(*notes, sep="\n")
+    about = machine()
+    print("machine: " + ", ".join(f"{k} {v}" for k, v in about.items()))
+    print(f"repeat:  {repeat()}")
+    if values.json:
+        result = {"repeat": repeat(), "machine": about, "notes": list(notes), "rows": rows}
+        values.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def table(rows: list[dict]) -> str:
+    """Columns as wide as they need, numbers to the right."""
+    cells = [list(rows[0])] + [[_text(v) for v in row.values()] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    return "\n".join("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells)
+
+
+def machine() -> dict:
+    """In general terms: no names of hosts or folders."""
+    about = {"cpu": _cpu_name(), "cores": os.cpu_count(), "torch": torch.__version__}
+    about["threads"] = torch.get_num_threads()
+    if torch.cuda.is_available():
+        about["gpu"] = torch.cuda.get_device_name()
+    return about
+
+
+def repeat() -> str:
+    """The command, without where the JSON went."""
+    words, skip = [], False
+    for word in sys.argv[1:]:
+        if not skip and not word.startswith("--json"):
+            words.append(word)
+        skip = word == "--json"
+    return " ".join(["python dev.py bench", Path(sys.argv[0]).stem, *words])
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _text(value) -> str:
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
