@@ -1,0 +1,135 @@
+"""Files that say the same thing must agree: requirements, version, node list, help pages, templates, links."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def project() -> dict:
+    """pyproject.toml; its reader came with Python 3.11."""
+    return pytest.importorskip("tomllib").loads(read("pyproject.toml"))
+
+
+def requirements() -> list[str]:
+    return [line for line in read("requirements.txt").splitlines() if line.strip()]
+
+
+def assigned(path: str, name: str) -> ast.expr:
+    """The value of `name = ...` in a file."""
+    nodes = (n for n in ast.parse(read(path)).body if isinstance(n, ast.Assign))
+    return next(n.value for n in nodes if any(getattr(t, "id", None) == name for t in n.targets))
+
+
+def version() -> str:
+    return ast.literal_eval(assigned("ei2_modules/__init__.py", "__version__"))
+
+
+def schema_of(cls: ast.ClassDef, functions: dict[str, ast.FunctionDef]) -> tuple[str, list[str]] | None:
+    """(id, names of inputs) of a node class, following calls of functions in the same file such as `_seed()`."""
+    calls = [c for c in ast.walk(cls) if isinstance(c, ast.Call)]
+    keywords = [k for c in calls for k in c.keywords]
+    ids = [k.value.value for k in keywords if k.arg == "node_id"]
+    lists = [k.value for k in keywords if k.arg == "inputs"]
+    return (ids[0], [name for tree in lists for name in input_names(tree, functions)]) if ids else None
+
+
+def input_names(tree: ast.AST, functions: dict[str, ast.FunctionDef]) -> list[str]:
+    names = []
+    for call in (c for c in ast.walk(tree) if isinstance(c, ast.Call)):
+        if getattr(call.func, "attr", None) == "Input":
+            names.append(ast.literal_eval(call.args[0]))
+        elif getattr(call.func, "id", None) in functions:
+            names += input_names(functions[call.func.id], functions)
+    return names
+
+
+def schemas() -> dict[str, tuple[str, list[str]]]:
+    """Class name -> (id, names of inputs), of every node file."""
+    found = {}
+    for path in sorted(ROOT.glob("nodes/*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        functions = {n.name: n for n in body if isinstance(n, ast.FunctionDef)}
+        classes = {n.name: schema_of(n, functions) for n in body if isinstance(n, ast.ClassDef)}
+        found |= {name: schema for name, schema in classes.items() if schema}
+    return found
+
+
+def node_classes() -> list[str]:
+    return [e.id for e in assigned("nodes/extension.py", "NODES").elts]
+
+
+SCHEMAS = schemas()
+INPUTS = dict(SCHEMAS.values())
+
+
+def test_the_readers_here_see_every_node():
+    assert sorted(node_classes()) == sorted(SCHEMAS)
+    assert all(names and len(set(names)) == len(names) for names in INPUTS.values())
+
+
+def test_requirements_are_the_projects_dependencies():
+    assert requirements() == project()["project"]["dependencies"]
+
+
+@pytest.mark.parametrize("line", requirements())
+def test_requirements_leave_the_host_its_versions(line):
+    name = re.split(r"[^\w.-]", line)[0].lower()
+    assert not name.startswith("torch"), "torch comes with the host"
+    assert not re.search(r"<|==|~=|!=", line), "an upper cap or a pin would change what the host has"
+
+
+def test_version():
+    assert project()["project"]["version"] == version()
+
+
+def test_changelog_has_a_section_for_the_version():
+    assert re.search(rf"^##+ .*(?<![\d.]){re.escape(version())}(?![\d.])", read("CHANGELOG.md"), re.MULTILINE)
+
+
+def test_node_list():
+    assert list(json.loads(read("node_list.json"))) == [SCHEMAS[name][0] for name in node_classes()]
+
+
+@pytest.mark.parametrize("node_id", INPUTS)
+def test_help_page_names_every_input(node_id):
+    page = read(f"web/docs/{node_id}.md")
+    assert [name for name in INPUTS[node_id] if not re.search(rf"\b{name}\b", page)] == []
+
+
+def test_no_help_page_is_left_over():
+    assert {p.stem for p in ROOT.glob("web/docs/*.md")} <= INPUTS.keys()
+
+
+def test_every_template_has_its_picture():
+    templates = sorted(ROOT.glob("workflows/*.json"))
+    assert templates
+    assert [t.name for t in templates if not t.with_suffix(".jpg").exists()] == []
+
+
+def relative_links(text: str) -> list[str]:
+    found = re.findall(r"\]\(\s*<?([^)\s>]+)", text) + re.findall(r"(?:src|href)=[\"']([^\"']+)", text)
+    return [link.split("#")[0] for link in found if not re.match(r"#|[a-z]+:", link)]
+
+
+def test_links_of_the_readme_lead_somewhere():
+    assert [link for link in relative_links(read("README.md")) if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("[a](b.md) ![c](d/e.jpg 'title') [f](https://g) [h](#i) [j](k.md#l)", ["b.md", "d/e.jpg", "k.md"]),
+        ('<img src="a.png"> <a href="mailto:b">', ["a.png"]),
+    ],
+)
+def test_links_are_found(text, links):
+    assert relative_links(text) == links
