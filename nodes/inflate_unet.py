@@ -1,7 +1,7 @@
 """'Inflate UNet to EI²': an image MODEL in, a video MODEL out."""
 
 from ..ei2_modules.config import ATTENTIONS, CUSTOM, MODES, STAM_INITS, TEMPORAL_MODULES, InflateOptions
-from .host.api import CATEGORY, WEIGHTS, io
+from .host.api import CATEGORY, WEIGHTS, check_choices, io
 from .host.patch import inflate
 
 
@@ -68,6 +68,10 @@ class InflateUNet(io.ComfyNode):
             ],
             outputs=[io.Model.Output(display_name="MODEL", tooltip="The inflated model.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, mode=None, temporal_module=None, attention=None, stam_init=None):
+        return check_choices(cls, mode=mode, temporal_module=temporal_module, attention=attention, stam_init=stam_init)
 
     @classmethod
     def execute(cls, model, mode, coarse_ratio, temporal_module, attention, stam_init, seed, weights=None):

@@ -7,7 +7,7 @@ from ..ei2_modules.config import TuningOptions
 from ..ei2_modules.weights import check_fits
 from .host import conditioning, storage
 from .host import latents as host_latents
-from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, io
+from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io
 from .host.patch import inflate, inflated_state
 from .host.progress import TuningProgress
 from .host.training import TuningRun
@@ -79,6 +79,10 @@ class OneShotTune(io.ComfyNode):
                 LOSS_MAP.Output(display_name="LOSS_MAP", tooltip="For Plot Loss Graph (needs 2 steps or more)."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, precision=None, gradient_checkpointing=None):
+        return check_choices(cls, precision=precision, gradient_checkpointing=gradient_checkpointing)
 
     @classmethod
     def execute(

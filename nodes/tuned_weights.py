@@ -2,7 +2,7 @@
 
 from ..ei2_modules import weights as tuned_weights
 from .host import storage
-from .host.api import CATEGORY, WEIGHTS, io, ui
+from .host.api import CATEGORY, WEIGHTS, check_choices, io, ui
 
 
 class SaveWeights(io.ComfyNode):
@@ -31,8 +31,8 @@ class SaveWeights(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file_name=""):
-        return storage.name_fault(file_name) or True
+    def validate_inputs(cls, file_name=None, folder=None):
+        return (file_name is not None and storage.name_fault(file_name)) or check_choices(cls, folder=folder)
 
     @classmethod
     def execute(cls, weights, file_name, folder):
@@ -58,6 +58,10 @@ class LoadWeights(io.ComfyNode):
             ],
             outputs=[WEIGHTS.Output(display_name="EI2_WEIGHTS", tooltip="For Inflate UNet to EI².")],
         )
+
+    @classmethod
+    def validate_inputs(cls, file_name=None):
+        return (file_name is not None and storage.missing(file_name)) or True
 
     @classmethod
     def fingerprint_inputs(cls, file_name):

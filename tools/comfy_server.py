@@ -96,8 +96,7 @@ class Server:
             if response.status != 200:
                 raise Failure(_rejection(answer), answer)
             await self._watch(socket, answer["prompt_id"], on_event)
-            async with session.get(f"/history/{answer['prompt_id']}") as response:
-                return (await response.json())[answer["prompt_id"]]["outputs"]
+            return await _history(session, answer["prompt_id"])
 
     async def _watch(self, socket, prompt_id: str, on_event) -> None:
         async for message in socket:
@@ -129,6 +128,16 @@ class Server:
                 return
             time.sleep(0.2)
         raise Failure(f"ComfyUI was not ready after {seconds:.0f} s. The end of its log:\n{self.tail()}")
+
+
+async def _history(session, prompt_id: str) -> dict:
+    """The outputs; the server tells of success a moment before it writes them down."""
+    while True:
+        async with session.get(f"/history/{prompt_id}") as response:
+            entry = (await response.json()).get(prompt_id)
+        if entry:
+            return entry["outputs"]
+        await asyncio.sleep(0.05)
 
 
 def free_port() -> int:

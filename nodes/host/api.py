@@ -2,8 +2,20 @@
 
 from comfy_api.latest import ComfyExtension, io, ui
 
-__all__ = ["CATEGORY", "LOSS_MAP", "WEIGHTS", "ComfyExtension", "io", "ui"]
+__all__ = ["CATEGORY", "LOSS_MAP", "WEIGHTS", "ComfyExtension", "check_choices", "io", "ui"]
 
 CATEGORY = "EI²"
 WEIGHTS = io.Custom("EI2_WEIGHTS")
 LOSS_MAP = io.Custom("LOSS_MAP")
+
+
+def check_choices(node, **chosen):
+    """For `validate_inputs`: True, or what is wrong. ComfyUI 0.3.75 does not check the combos of such nodes itself.
+
+    A value of None comes from another node and is not known before the run.
+    """
+    options = {item.id: item.options for item in node.GET_SCHEMA().inputs if item.id in chosen}
+    for name, value in chosen.items():
+        if value is not None and value not in options[name]:
+            return f"{name} is {value!r}: it must be one of {', '.join(options[name])}."
+    return True

@@ -43,12 +43,19 @@ def list_files() -> list[str]:
     return folder_paths.get_filename_list(FOLDER)
 
 
+def missing(name: str) -> str | None:
+    """Why a name is not a file in the folders, or None."""
+    if ".." not in Path(name).parts and folder_paths.get_full_path(FOLDER, name) is not None:
+        return None
+    return f"{name!r} is in neither {' nor '.join(PLACES)}. Press R to refresh the list and choose again."
+
+
 def find(name: str) -> Path:
     """Full path of a listed name; refuses anything outside the folders."""
-    path = folder_paths.get_full_path(FOLDER, name)
-    if path is None or ".." in Path(name).parts:
-        raise EI2Error(f"{name!r} is in neither {' nor '.join(PLACES)}. Press R to refresh the list and choose again.")
-    return Path(path)
+    fault = missing(name)
+    if fault:
+        raise EI2Error(fault)
+    return Path(folder_paths.get_full_path(FOLDER, name))
 
 
 def save(weights: EI2Weights, name: str, place: str) -> Path:
