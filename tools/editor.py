@@ -1,7 +1,4 @@
-"""ComfyUI's own editor in headless Chromium: open it, load a workflow, look at it.
-
-python dev.py picture WORKFLOW.json OUT.png     a picture of a workflow, for the README and the templates
-"""
+"""ComfyUI's own editor in headless Chromium: open it, load a workflow, run it by clicking, look at it."""
 
 import contextlib
 import os
@@ -38,6 +35,26 @@ def load(page: Page, workflow: dict) -> None:
     """Open a workflow, as dropping its file on the editor does."""
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
     page.wait_for_function("n => app.graph._nodes.length === n", arg=len(workflow["nodes"]))
+    page.wait_for_timeout(1000)  # the offer to download a missing checkpoint opens a moment later
+    page.keyboard.press("Escape")
+
+
+def run(page: Page, changes: dict[str, dict], seconds: float = 300) -> list[str]:
+    """Set widgets ({"node type": {"widget": value}}), click Run, wait for the end. Returns [] or [what went wrong]."""
+    page.evaluate(SET_WIDGETS, changes)
+    page.get_by_test_id("queue-button").locator("button").first.click()
+    page.wait_for_function("window.ended || document.querySelector('.comfy-error-report')", timeout=seconds * 1000)
+    return page.evaluate("window.ended ?? [document.querySelector('.comfy-error-report').innerText]")
+
+
+SET_WIDGETS = """changes => {
+  for (const node of app.graph._nodes)
+    for (const [name, value] of Object.entries(changes[node.type] ?? {}))
+      node.widgets.find(w => w.name === name).value = value;
+  window.ended = null;
+  app.api.addEventListener("execution_success", () => window.ended = []);
+  app.api.addEventListener("execution_error", event => window.ended = [event.detail.exception_message]);
+}"""
 
 
 def picture(page: Page, path: Path) -> None:

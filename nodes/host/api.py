@@ -14,7 +14,7 @@ def check_choices(node, **chosen):
 
     A value of None comes from another node and is not known before the run.
     """
-    options = {item.id: item.options for item in node.GET_SCHEMA().inputs if item.id in chosen}
+    options = {item.id: item.options for item in node.define_schema().inputs if item.id in chosen}
     for name, value in chosen.items():
         if value is not None and value not in options[name]:
             return f"{name} is {value!r}: it must be one of {', '.join(options[name])}."

@@ -29,8 +29,6 @@ def workflow(server):
 def page(server, workflow):
     with editor.editor(server) as opened:
         editor.load(opened, workflow)
-        opened.get_by_text("Missing Models").wait_for()  # the editor offers the checkpoint for download
-        opened.keyboard.press("Escape")
         yield opened
 
 
@@ -54,19 +52,13 @@ def test_no_two_nodes_overlap(page):
 
 def test_run_by_clicking(page):
     """Run, watch it finish, read the figures in the graph."""
-    page.evaluate(
-        """changes => {
-          for (const node of app.graph._nodes)
-            for (const [name, value] of Object.entries(changes[node.type] ?? {}))
-              node.widgets.find(w => w.name === name).value = value;
-          window.ends = [];
-          for (const kind of ["execution_success", "execution_error"])
-            app.api.addEventListener(kind, event => window.ends.push([kind, event.detail.exception_message ?? ""]));
-        }""",
-        SMALL,
-    )
-    page.get_by_test_id("queue-button").click()
-    page.wait_for_function("window.ends.length > 0", timeout=300_000)
-    assert page.evaluate("window.ends") == [["execution_success", ""]]
-    shown = page.evaluate("app.graph._nodes.filter(n => n.type === 'PreviewAny').map(n => n.widgets.at(-1).value)")
-    assert any("dB PSNR" in text for text in shown) and any("motion" in text.lower() for text in shown)
+    assert editor.run(page, SMALL) == []
+    shown = page.evaluate("app.graph._nodes.filter(n => n.type === 'PreviewAny').map(n => n.widgets[0].value)")
+    assert any("dB PSNR" in text for text in shown) and any("Motion" in text for text in shown)
+
+
+def test_a_wrong_choice_is_a_red_node(page):
+    refused = editor.run(page, {"EI2OneShotTune": {"precision": "fp7"}}, seconds=30)
+    assert refused and "precision is 'fp7': it must be one of auto, bf16, fp16, fp32" in refused[0]
+    red = page.evaluate("Object.values(app.lastNodeErrors).map(fault => fault.class_type)")
+    assert red == ["EI2OneShotTune"]
