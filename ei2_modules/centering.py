@@ -72,4 +72,4 @@ def leading_singular_vectors(weight: Tensor) -> tuple[Tensor, Tensor]:
     Never a power method from a random start: one iteration finds 0.70 of sigma at d = 1280, 30 find 0.995.
     """
     u, _, vh = torch.linalg.svd(weight.detach().float())
-    return u[:, 0].contiguous(), vh[0].contiguous()
+    return u[:, 0].clone(), vh[0].clone()  # a view would keep the whole of u and vh alive

@@ -118,7 +118,7 @@ def edit(options, server: Server, seconds: dict) -> tuple[Path, dict]:
     (figures,) = (found for node in outputs.values() for found in node.get("metrics", []))
     video = options.out / "edit.mp4"
     video.write_bytes((server.folder / "output" / saved["subfolder"] / saved["filename"]).read_bytes())
-    return video, figures
+    return video, {name: round(value, 4) for name, value in figures.items()}
 
 
 class Watcher:

@@ -67,6 +67,8 @@ def _random(name: str, tensor):
 
     if not tensor.is_floating_point() or name.startswith("vae_"):
         return tensor.float()
+    if tensor.shape == (3,):
+        return torch.full((3,), 0.5)  # the decoder's last bias: grey, so that the picture does not drown in black
     if tensor.ndim < 2:
         return torch.ones(tensor.shape) if name.endswith("weight") else torch.zeros(tensor.shape)
     smooth = 0.1 if name == "out.2.weight" else 1  # an almost silent UNet: inversion works as with a trained one

@@ -14,8 +14,8 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float
 
 # Bytes one training step holds per frame, latent pixel and byte of precision, without checkpointing: measured at
 # full SD1.5 widths, FFAM r = 2, STAM and 8 frames by benchmarks/tuning_memory.py. The same at every size and
-# precision; 1,400 more for each further frame (keys); with checkpointing 26,000. Weights cast for the step come on
-# top. Used only to decide "auto" and to say how much was needed.
+# precision; 1,400 more for each further frame (keys); with checkpointing 26,000. Used only to decide "auto" and to
+# say how much was needed.
 ACTIVATION_BYTES = 132_000
 
 
@@ -28,15 +28,21 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if mm.should_use_bf16(device) else torch.float16
 
 
-def wants_checkpointing(choice: str, samples: torch.Tensor, dtype: torch.dtype, device: torch.device) -> bool:
-    """For "auto": only when the activations would not fit in what is free."""
+def wants_checkpointing(choice: str, needed: int, device: torch.device) -> bool:
+    """For "auto": only when a step would not fit in what is free now, with the model loaded."""
     if choice != "auto":
         return choice == "on"
-    return activation_bytes(samples, dtype) > 0.8 * mm.get_free_memory(device)
+    return needed > 0.8 * mm.get_free_memory(device)
+
+
+def step_bytes(samples: torch.Tensor, dtype: torch.dtype, unet: nn.Module, trained: int) -> int:
+    """Estimated memory of a step without checkpointing, beyond the loaded model and its fp32 masters."""
+    casts = sum(p.numel() for p in unet.parameters() if p.dtype != dtype) * dtype.itemsize  # kept until backward
+    return activation_bytes(samples, dtype) + casts + 12 * trained  # fp32 gradient and AdamW's two moments
 
 
 def activation_bytes(samples: torch.Tensor, dtype: torch.dtype) -> int:
-    """Estimated memory of what one training step keeps for its backward pass."""
+    """Estimated memory of what one step keeps for its backward pass, without checkpointing."""
     frames, _, height, width = samples.shape
     return frames * height * width * dtype.itemsize * ACTIVATION_BYTES
 
@@ -81,7 +87,7 @@ def _leave_inference_mode(module: nn.Module) -> None:
                 m._buffers[name] = b.clone()
 
 
-def describe_out_of_memory(spec: UNetSpec, samples: torch.Tensor, dtype: torch.dtype, checkpointing: bool) -> str:
+def describe_out_of_memory(samples: torch.Tensor, dtype: torch.dtype, checkpointing: bool) -> str:
     """What to change, with numbers."""
     frames, _, height, width = samples.shape
     gib = activation_bytes(samples, dtype) / 2**30

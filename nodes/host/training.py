@@ -43,25 +43,24 @@ class TuningRun:
 
     def execute(self, model, samples, positive, negative, start: EI2Weights | None, on_step: Callable) -> None:
         """Tune. on_step(step, estimate) after each step; estimate() is a preview of the clip, (n, c, h, w)."""
-        device = model.load_device
-        dtype = memory.compute_dtype(self.precision, device)
-        checkpointing = memory.wants_checkpointing(self.checkpointing, samples, dtype, device)
+        dtype = memory.compute_dtype(self.precision, model.load_device)
         self._shape, self._dtype, began = tuple(samples.shape), dtype, time.monotonic()
         try:
             with torch.inference_mode(False), torch.enable_grad():
-                self._tune(model, samples, positive, negative, start, on_step, dtype, checkpointing)
+                self._tune(model, samples, positive, negative, start, on_step, dtype)
         except mm.OOM_EXCEPTION as error:
-            hint = memory.describe_out_of_memory(self.state.spec, samples, dtype, checkpointing)
-            raise EI2Error(hint) from error
+            raise EI2Error(memory.describe_out_of_memory(samples, dtype, self.checkpointing == "on")) from error
         finally:
             self.seconds = time.monotonic() - began
 
-    def _tune(self, model, samples, positive, negative, start, on_step, dtype, checkpointing) -> None:
+    def _tune(self, model, samples, positive, negative, start, on_step, dtype) -> None:
         spec, options = self.state.spec, self.state.options
         clone = _clone_for_tuning(model, dtype)
         with memory.loaded_for_training(clone, spec) as unet:
             base = {path: unet.get_submodule(path).weight for path in spec.query_paths()}
             self.trainables = Trainables(spec, options, base, start.tensors if start else None)
+            needed = memory.step_bytes(samples, dtype, unet, self.trainables.count())
+            checkpointing = memory.wants_checkpointing(self.checkpointing, needed, model.load_device)
             token = clone.model_options["transformer_options"][KEY]
             temporal = _checkpointed_bank(self.trainables) if checkpointing else dict(self.trainables.bank.items())
             attach(clone.model, temporal, token)

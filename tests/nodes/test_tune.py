@@ -170,6 +170,21 @@ def test_nan_stops_and_says_where(folders, monkeypatch):
     assert pack("ei2_modules.weights").load(saved[0]).header.run["steps"] == 2
 
 
+CHECKPOINTING = [("auto", 1, True), ("auto", 2**50, False), ("on", 2**50, True), ("off", 1, False)]
+
+
+@pytest.mark.parametrize("choice, free, expected", CHECKPOINTING)
+def test_checkpointing_is_chosen_by_what_is_free(monkeypatch, choice, free, expected):
+    training, chosen = pack("nodes.host.training"), []
+    original = training._checkpointed_blocks
+    monkeypatch.setattr(
+        training, "_checkpointed_blocks", lambda unet, enabled: chosen.append(enabled) or original(unet, enabled)
+    )
+    monkeypatch.setattr(pack("nodes.host.memory").mm, "get_free_memory", lambda device: free)
+    tune(inflate(model()), steps=1, gradient_checkpointing=choice)
+    assert chosen == [expected]
+
+
 def test_out_of_memory_says_what_to_change(monkeypatch):
     training = pack("nodes.host.training")
 
