@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 NOT_RUN = {"Note", "MarkdownNote"}
 
 
@@ -33,7 +33,9 @@ def _inputs(node: dict, info: dict, links: dict) -> dict:
     for section in ("required", "optional"):
         for name, declared in info["input"].get(section, {}).items():
             if _is_widget(declared):
-                inputs[name] = next(values)
+                value = next(values, None)  # None: this ComfyUI has a widget that the saved workflow does not know
+                if value is not None:
+                    inputs[name] = value
                 for _ in range(_extra_widgets(declared)):
                     next(values, None)
             if name in linked:

@@ -9,6 +9,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+RUN_BUTTON = 'button[data-testid="queue-button"], [data-testid="queue-button"] button'  # newer editors, older ones
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
 
@@ -42,9 +43,9 @@ def load(page: Page, workflow: dict) -> None:
 def run(page: Page, changes: dict[str, dict], seconds: float = 300) -> list[str]:
     """Set widgets ({"node type": {"widget": value}}), click Run, wait for the end. Returns [] or [what went wrong]."""
     page.evaluate(SET_WIDGETS, changes)
-    page.get_by_test_id("queue-button").locator("button").first.click()
-    page.wait_for_function("window.ended || document.querySelector('.comfy-error-report')", timeout=seconds * 1000)
-    return page.evaluate("window.ended ?? [document.querySelector('.comfy-error-report').innerText]")
+    page.locator(RUN_BUTTON).first.click()
+    page.wait_for_function("window.ended", timeout=seconds * 1000)
+    return page.evaluate("window.ended")
 
 
 SET_WIDGETS = """changes => {
@@ -52,6 +53,17 @@ SET_WIDGETS = """changes => {
     for (const [name, value] of Object.entries(changes[node.type] ?? {}))
       node.widgets.find(w => w.name === name).value = value;
   window.ended = null;
+  const post = app.api.queuePrompt;
+  app.api.queuePrompt = async (...prompt) => {
+    app.api.queuePrompt = post;
+    try {
+      return await post.apply(app.api, prompt);
+    } catch (refusal) {  // what the editor draws its red nodes from
+      window.ended = Object.values(refusal.response.node_errors)
+        .flatMap(node => node.errors.map(error => `${node.class_type}: ${error.details}`));
+      throw refusal;
+    }
+  };
   app.api.addEventListener("execution_success", () => window.ended = []);
   app.api.addEventListener("execution_error", event => window.ended = [event.detail.exception_message]);
 }"""
