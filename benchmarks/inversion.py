@@ -54,7 +54,8 @@ def round_trip(model, samples, schedule, iterations: int) -> dict:
     seconds = time.process_time() - began
     with Counted(model) as back:
         clip = sampling.sample(model, noise, caption, caption, 1.0, schedule, 0.0, 0, silent)
-    quality = in_process.pack("nodes.host.round_trip").psnr(samples, clip)
+    span = in_process.pack("nodes.host.round_trip").span(samples)
+    quality = in_process.pack("ei2_modules.metrics").psnr(clip, samples, span).tolist()
     return {
         "iterations": iterations,
         "PSNR dB": round(sum(quality) / len(quality), 1),

@@ -58,16 +58,16 @@ def text_alignment(embeds: Tensor, text: Tensor) -> Tensor:
     return 100 * F.cosine_similarity(embeds.double(), text.double().reshape(1, -1), dim=-1)
 
 
-def psnr(images: Tensor, source: Tensor) -> Tensor:
-    """(n,) peak signal-to-noise ratio per frame in dB for data in 0..1; inf where both frames are equal.
+def psnr(images: Tensor, source: Tensor, peak: float = 1.0) -> Tensor:
+    """(n,) peak signal-to-noise ratio per frame in dB for data in 0..peak; inf where both frames are equal.
 
-    images, source: (n, h, w, 3). Raises EI2Error if frame counts or sizes differ.
+    images, source: frames first, of equal shape: (n, h, w, 3), or latents. Raises EI2Error if sizes differ.
     """
     check_pair(images, source)
     # frame by frame: a long clip in double would not fit
-    pairs = zip(images[..., :3], source[..., :3], strict=True)
+    pairs = zip(images, source, strict=True)
     error = torch.stack([(a.double() - b.to(a.device).double()).square().mean() for a, b in pairs])
-    return -10 * torch.log10(error)
+    return 10 * torch.log10(peak**2 / error)
 
 
 def motion(frames: Tensor) -> Tensor:
@@ -236,7 +236,9 @@ def _pixel_scores(images: Tensor, source: Tensor | None) -> list[Score]:
         Score("followed_percent", "Followed pixels", "Percent of the picture the warp error is measured on.", share),
     ]
     if source is not None:
-        scores.append(Score("psnr", "PSNR to the source", "dB, higher keeps more of it.", psnr(images, source)))
+        scores.append(
+            Score("psnr", "PSNR to the source", "dB, higher keeps more of it.", psnr(images[..., :3], source[..., :3]))
+        )
     return scores
 
 

@@ -54,6 +54,8 @@ def tune(
         grad_norm = _clip(trainables, optimiser, scaler, options, number)
         scaler.step(optimiser)
         scaler.update()
+        if scaler.is_enabled() and scaler.get_scale() < 1:  # halved at every overflow: it never found a finite step
+            raise DivergedError(number, "gradient")
         optimiser.zero_grad(set_to_none=True)
         trainables.power_iteration()
         yield Step(number, loss.item(), grad_norm)

@@ -6,6 +6,7 @@ left to compute. The header, JSON under the metadata key "ei2", says what the te
 """
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,7 +76,7 @@ def check_fits(header: Header, spec: UNetSpec, options: InflateOptions | None, f
             "Load the checkpoint they were tuned on."
         )
     far = distance(header.fingerprint, fingerprint)
-    if far > FINGERPRINT_TOLERANCE:
+    if not far <= FINGERPRINT_TOLERANCE:  # also when it is not a number
         raise WeightsError(
             f"These weights were tuned on another {spec.family} checkpoint: its fingerprint begins "
             f"{_short(header.fingerprint)}, this model's {_short(fingerprint)} (distance {far:.3f}, allowed "
@@ -133,8 +134,12 @@ def _parse_header(name: str, metadata: dict) -> Header:
         if written != FORMAT:
             raise WeightsError(f"{name} has format {written}; this version reads {FORMAT}. Update the pack.")
         header = Header(**raw)
+        if header.options.keys() != asdict(InflateOptions()).keys():
+            raise KeyError(f"options {sorted(header.options)}")
         InflateOptions(**header.options)
-    except (ValueError, TypeError, KeyError) as error:
+        if not (header.fingerprint and all(math.isfinite(number) for number in header.fingerprint)):
+            raise ValueError("its fingerprint is empty or not finite")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"{name} has a damaged EI² header ({error}). Save it again.") from error

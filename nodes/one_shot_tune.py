@@ -8,7 +8,7 @@ from ..ei2_modules.weights import check_fits
 from .host import conditioning, storage
 from .host import latents as host_latents
 from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io
-from .host.patch import inflate, inflated_state
+from .host.patch import inflate, inflated_state, refuse_foreign_attention
 from .host.progress import TuningProgress
 from .host.training import TuningRun
 
@@ -90,6 +90,7 @@ class OneShotTune(io.ComfyNode):
         weights=None, negative=None, vae=None,
     ):  # fmt: skip
         state = inflated_state(model, "One-Shot Tune")
+        refuse_foreign_attention(model, state)
         samples = host_latents.clip_latents(latents, state.spec)
         _check_captions(state.spec, positive, negative)
         start = weights or state.weights
@@ -100,22 +101,26 @@ class OneShotTune(io.ComfyNode):
         progress = TuningProgress(model, steps, vae)
         try:
             run.execute(model, samples, positive, negative, start, progress.step)
+            tuned = run.weights()
+            return io.NodeOutput(inflate(model, state.options, tuned), tuned, {"loss": run.losses})
         except BaseException:
             _keep(run)
             raise
-        tuned = run.weights()
-        return io.NodeOutput(inflate(model, state.options, tuned), tuned, {"loss": run.losses})
 
 
 def _check_captions(spec, positive, negative) -> None:
     for name, value in (("positive", positive), ("negative", negative)):
         if value is not None:
             conditioning.check(value, name, spec)
-            conditioning.refuse_control(value, name)
+            conditioning.check_for_tuning(value, name)
 
 
 def _keep(run: TuningRun) -> None:
-    """Save what a run that is being stopped has learnt, and say where."""
-    if run.losses:
+    """Save what a run that is being stopped has learnt, and say where. Never hides why it is being stopped."""
+    if not run.losses:
+        return
+    try:
         path = storage.save(run.weights(), "unfinished", "output/ei2")
         logging.warning("EI²: One-Shot Tune stopped; the weights of step %d are kept in %s", len(run.losses), path)
+    except Exception as error:
+        logging.error("EI²: One-Shot Tune stopped, and its weights could not be kept: %s", error)

@@ -27,7 +27,7 @@ class EI2Sampler(io.ComfyNode):
                 ),
                 _seed(),
                 _eta(),
-                _steps(optional=True),
+                _steps(),
             ],
             outputs=[io.Latent.Output(display_name="LATENT", tooltip="The edited clip, for VAE Decode.")],
         )  # fmt: skip
@@ -38,7 +38,7 @@ class EI2Sampler(io.ComfyNode):
         samples = host_latents.clip_latents(latent, state.spec)
         conditioning.check(positive, "positive", state.spec)
         conditioning.check(negative, "negative", state.spec)
-        schedule = host_latents.sampling_schedule(latent, sigma_table(model), steps, _latent_scale(model))
+        schedule = host_latents.sampling_schedule(latent, state, sigma_table(model), steps, _latent_scale(model))
         progress = Progress(model, schedule.steps)
         edited = sampling.sample(model, samples, positive, negative, cfg, schedule, eta, seed, progress.callback())
         return io.NodeOutput(host_latents.without_inversion(latent, edited))
@@ -58,14 +58,15 @@ class EI2DDIMSampler(io.ComfyNode):
                 io.Latent.Input("latent", tooltip="From DDIM Invert Video: its number of steps is read."),
                 _seed(),
                 _eta(),
-                _steps(optional=True),
+                _steps(),
             ],
             outputs=[io.Sampler.Output(display_name="SAMPLER"), io.Sigmas.Output(display_name="SIGMAS")],
         )
 
     @classmethod
     def execute(cls, model, latent, seed, eta, steps=0):
-        schedule = host_latents.sampling_schedule(latent, sigma_table(model), steps, _latent_scale(model))
+        state = inflated_state(model, "EI² DDIM Sampler")
+        schedule = host_latents.sampling_schedule(latent, state, sigma_table(model), steps, _latent_scale(model))
         return io.NodeOutput(sampling.ddim_sampler(eta, seed), schedule.descending)
 
 
@@ -87,9 +88,9 @@ def _eta():
     )  # fmt: skip
 
 
-def _steps(optional: bool):
+def _steps():
     return io.Int.Input(
-        "steps", default=0, min=0, max=500, optional=optional,
+        "steps", default=0, min=0, max=500, optional=True,
         tooltip="0: as many as the inversion took, which is the only number that fits its noise. Set it only for a "
         "latent that came back from Load Latent.",
     )  # fmt: skip

@@ -16,13 +16,25 @@ def check(conditioning, name: str, spec: UNetSpec) -> None:
             )
 
 
-def refuse_control(conditioning, name: str) -> None:
-    """Tuning learns the clip from its caption alone."""
-    if any("control" in options for _, options in conditioning):
-        raise EI2Error(
-            f"The {name} conditioning carries a ControlNet, which One-Shot Tune does not train with. Wire the plain "
-            "CLIP Text Encode here, and the ControlNet into DDIM Invert Video and the EI² Sampler."
-        )
+def check_for_tuning(conditioning, name: str) -> None:
+    """Tuning learns the whole clip at every timestep from its caption alone."""
+    for i, (_, options) in enumerate(conditioning, 1):
+        limits = [what for what, limited in LIMITS.items() if limited(options)]
+        if limits:
+            raise EI2Error(
+                f"The {name} conditioning carries {' and '.join(limits)} (entry {i} of {len(conditioning)}), which "
+                "One-Shot Tune does not train with. Wire the plain CLIP Text Encode here, and the other into DDIM "
+                "Invert Video and the EI² Sampler."
+            )
+
+
+LIMITS = {
+    "a ControlNet": lambda options: "control" in options,
+    "an area": lambda options: "area" in options,
+    "a mask": lambda options: "mask" in options,
+    "a timestep range": lambda options: options.get("start_percent", 0) > 0 or options.get("end_percent", 1) < 1,
+    "a strength of 0": lambda options: options.get("strength", 1) == 0,
+}
 
 
 def out_of_inference_mode(value):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ...ei2_modules.errors import EI2Error
+from ...ei2_modules.fingerprint import FINGERPRINT_TOLERANCE, distance
 from ...ei2_modules.inflate import UNetSpec
 from ...ei2_modules.schedule import Schedule, ddim_schedule
 
@@ -47,8 +48,8 @@ def clip_latents(latent: dict, spec: UNetSpec) -> torch.Tensor:
 
 
 def with_inversion(latent: dict, samples: torch.Tensor, inversion: Inversion) -> dict:
-    """A new LATENT dict of inverted noise; other entries (masks, batch index) stay."""
-    return {**latent, "samples": samples, KEY: inversion}
+    """A new LATENT dict of inverted noise. A noise mask goes: it would blend clean noise into it."""
+    return {**{k: v for k, v in latent.items() if k != "noise_mask"}, "samples": samples, KEY: inversion}
 
 
 def without_inversion(latent: dict, samples: torch.Tensor) -> dict:
@@ -56,8 +57,8 @@ def without_inversion(latent: dict, samples: torch.Tensor) -> dict:
     return {**{k: v for k, v in latent.items() if k != KEY}, "samples": samples}
 
 
-def sampling_schedule(latent: dict, sigma_table: torch.Tensor, steps: int, scale: float) -> Schedule:
-    """The schedule that leads back from an inverted latent.
+def sampling_schedule(latent: dict, state, sigma_table: torch.Tensor, steps: int, scale: float) -> Schedule:
+    """The schedule that leads back from an inverted latent, for the inflated model that `state` tells of.
 
     steps 0: the inversion's own. Without a record (the latent went through Save Latent, say) `steps` must be
     given, and the spread of the noise must fit it. scale: of the latent format, to undo for that check.
@@ -65,6 +66,7 @@ def sampling_schedule(latent: dict, sigma_table: torch.Tensor, steps: int, scale
     inversion = latent.get(KEY)
     if inversion is None:
         return _schedule_by_steps(latent["samples"], sigma_table, steps, scale)
+    _check_same_model(inversion, state)
     if steps in (0, inversion.steps):
         return ddim_schedule(sigma_table, inversion.steps)
     other = ddim_schedule(sigma_table, steps)
@@ -73,6 +75,20 @@ def sampling_schedule(latent: dict, sigma_table: torch.Tensor, steps: int, scale
         f"sampling steps start at sigma {other.sigma_end:.2f} on another grid. Set steps to 0 (the inversion's), or "
         f"invert again with {steps} steps."
     )
+
+
+def _check_same_model(inversion: Inversion, state) -> None:
+    if inversion.prediction != state.spec.prediction:
+        raise EI2Error(
+            f"This latent was inverted with {inversion.prediction}-prediction, but this model samples with "
+            f"{state.spec.prediction}-prediction. Wire the same model into DDIM Invert Video and this node."
+        )
+    far = distance(inversion.fingerprint, state.fingerprint)
+    if not far <= FINGERPRINT_TOLERANCE:
+        raise EI2Error(
+            f"This latent was inverted with another checkpoint (fingerprints differ by {far:.3f}, allowed "
+            f"{FINGERPRINT_TOLERANCE}). Wire the same model into DDIM Invert Video and this node."
+        )
 
 
 def _schedule_by_steps(samples, sigma_table, steps: int, scale: float) -> Schedule:

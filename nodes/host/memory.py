@@ -87,6 +87,12 @@ def _leave_inference_mode(module: nn.Module) -> None:
                 m._buffers[name] = b.clone()
 
 
+def room_to_decode(vae, shape: tuple) -> bool:
+    """Whether a VAE can decode latents of this shape without the host unloading the model that is being trained."""
+    needed = 1.1 * vae.patcher.model_size() + vae.memory_used_decode(shape, vae.vae_dtype)
+    return needed + mm.minimum_inference_memory() < mm.get_free_memory(vae.device)
+
+
 def describe_out_of_memory(samples: torch.Tensor, dtype: torch.dtype, checkpointing: bool) -> str:
     """What to change, with numbers."""
     frames, _, height, width = samples.shape

@@ -47,6 +47,7 @@ def inflate(model, options: InflateOptions, weights: EI2Weights | None = None):
     if weights is not None:
         check_fits(weights.header, spec, options, fingerprint)
         options = replace(options, stam_init=weights.options().stam_init)
+        _warn_other_ratio(options, weights.options())
     clone = deflate(model)
     _replace_attention(clone, spec, options)
     _add_temporal(clone, spec, options, weights)
@@ -54,6 +55,13 @@ def inflate(model, options: InflateOptions, weights: EI2Weights | None = None):
         clone.add_patches(_query_patches(weights))
     clone.set_attachments(KEY, Inflated(spec, options, fingerprint, weights))
     return clone
+
+
+def _warn_other_ratio(options: InflateOptions, tuned: InflateOptions) -> None:
+    if options.attention == "FFAM" and options.coarse_ratio != tuned.coarse_ratio:
+        logging.warning(
+            "EI²: the weights were tuned at coarse ratio %d and run at %d.", tuned.coarse_ratio, options.coarse_ratio
+        )
 
 
 def deflate(model):
@@ -72,7 +80,7 @@ def deflate(model):
         if getattr(replaced.get(place), "is_ei2", False):
             del replaced[place]
     if state.weights is not None:
-        _remove_query_patches(clone, state.weights)
+        remove_query_patches(clone, state.weights)
     return clone
 
 
@@ -84,7 +92,19 @@ def inflated_state(model, node: str) -> Inflated:
             f"{node} needs an inflated model, and this one is plain. Put 'Inflate UNet to EI²' between the loader "
             "and this node (for frame-by-frame editing choose mode custom, attention per-frame, temporal module none)."
         )
-    return state
+    return replace(state, spec=describe(model))  # another node may have changed the prediction type since
+
+
+def refuse_foreign_attention(model, state: Inflated) -> None:
+    """Raise EI2Error when another node has taken our place in the self-attention: tuning would not fit sampling."""
+    replaced = model.model_options["transformer_options"].get("patches_replace", {}).get("attn1", {})
+    places = sorted({b.place for b in state.spec.blocks if not getattr(replaced.get(b.place), "is_ei2", False)})
+    foreign = [place for place in places if place in replaced]
+    if foreign and state.options.attention != "per-frame":
+        raise EI2Error(
+            f"Another node replaces the self-attention of {len(foreign)} blocks (first {foreign[0][0]} "
+            f"{foreign[0][1]}) after Inflate UNet to EI². Put that node behind One-Shot Tune, or leave it out."
+        )
 
 
 def frames_in(transformer_options: dict, batch: int) -> int:
@@ -191,7 +211,7 @@ def _query_patches(weights: EI2Weights) -> dict:
     return {f"diffusion_model.{path}.weight": ("diff", (t,)) for path, t in weights.tensors.queries.items()}
 
 
-def _remove_query_patches(model, weights: EI2Weights) -> None:
+def remove_query_patches(model, weights: EI2Weights) -> None:
     """Drop exactly the differences we added, known by their tensors; LoRAs on the same keys stay."""
     ours = {id(t) for t in weights.tensors.queries.values()}
     for path in weights.tensors.queries:

@@ -6,6 +6,8 @@ import latent_preview
 import torch
 from PIL import Image
 
+from . import memory
+
 
 class Progress:
     """One bar over all passes of a node; each pass gets its own sampler callback."""
@@ -51,7 +53,7 @@ class TuningProgress:
             return self.progress.advance()
         middle = estimate()
         middle = middle[len(middle) // 2][None]
-        if self.vae is None:
+        if self.vae is None or not memory.room_to_decode(self.vae, middle.shape):
             return self.progress.advance(latent=middle)
         with torch.no_grad():
             image = self.vae.decode(self.to_latent(middle.float()))

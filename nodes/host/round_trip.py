@@ -2,6 +2,7 @@
 
 import torch
 
+from ...ei2_modules.metrics import psnr
 from ...ei2_modules.schedule import Schedule
 from . import sampling
 from .progress import Progress
@@ -16,22 +17,15 @@ def invert_and_check(model, samples, positive, schedule: Schedule, iterations: i
     lines = [
         f"DDIM inversion: {len(samples)} frames, {schedule.steps} steps, sigma {schedule.sigma_end:.2f} at the end",
         convergence.describe(),
-        _figures("reconstruction at guidance 1, latent", samples, back),
+        _figures("reconstruction at guidance 1, latent", samples, back, span(samples)),
     ]
     if iterations:
         plain, _ = sampling.invert(model, samples, positive, schedule, 0, progress.callback())
         plain = _sample_back(model, plain, positive, schedule, progress)
-        lines.append(_figures("the plain rule's, latent", samples, plain))
+        lines.append(_figures("the plain rule's, latent", samples, plain, span(samples)))
     if vae is not None:
         lines.append(_figures("reconstruction at guidance 1, pixels", _decode(vae, samples), _decode(vae, back)))
     return noise, "\n".join(lines)
-
-
-def psnr(reference: torch.Tensor, other: torch.Tensor) -> list[float]:
-    """Per frame, in dB, against the range of the whole reference clip."""
-    span = (reference.max() - reference.min()).clamp(min=1e-12)
-    error = (reference.float() - other.float()).square().flatten(1).mean(1)
-    return (10 * torch.log10(span**2 / error.clamp(min=1e-20))).tolist()
 
 
 def _sample_back(model, noise, positive, schedule, progress):
@@ -43,7 +37,12 @@ def _decode(vae, samples):
     return images.reshape(-1, *images.shape[-3:]).clamp(0, 1).cpu()
 
 
-def _figures(name: str, reference, other) -> str:
-    values = psnr(reference.cpu(), other.cpu())
+def span(samples: torch.Tensor) -> float:
+    """The range of a clip's latents: the peak of their PSNR."""
+    return float(samples.max() - samples.min())
+
+
+def _figures(name: str, reference, other, peak: float = 1.0) -> str:
+    values = psnr(other.cpu(), reference.cpu(), peak).tolist()
     frames = " ".join(f"{v:.1f}" for v in values)
     return f"{name}: {sum(values) / len(values):.1f} dB PSNR (per frame {frames})"

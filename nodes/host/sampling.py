@@ -1,4 +1,4 @@
-"""Inversion and sampling through the host's guider, so that ControlNet, LoRA, masks and previews work as usual."""
+"""Inversion and sampling through the host's guider, so that ControlNet, LoRA and previews work as usual."""
 
 from collections.abc import Callable
 

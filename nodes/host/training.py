@@ -18,10 +18,10 @@ from ...ei2_modules import __version__
 from ...ei2_modules.config import TuningOptions
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.trainables import Trainables
-from ...ei2_modules.tuning import Step, tune
+from ...ei2_modules.tuning import tune
 from ...ei2_modules.weights import EI2Weights, make_header
 from . import conditioning, memory
-from .patch import KEY, Inflated, attach, deflate, detach
+from .patch import KEY, Inflated, attach, detach, remove_query_patches
 from .unet import sigma_table
 
 PREVIEW_TIMESTEP = 500  # halfway: layout and colours are still open there, so that learning shows
@@ -40,6 +40,7 @@ class TuningRun:
     seconds: float = 0.0
     _shape: tuple = ()
     _dtype: torch.dtype = torch.float32
+    _checkpointed: bool = False
 
     def execute(self, model, samples, positive, negative, start: EI2Weights | None, on_step: Callable) -> None:
         """Tune. on_step(step, estimate) after each step; estimate() is a preview of the clip, (n, c, h, w)."""
@@ -49,18 +50,19 @@ class TuningRun:
             with torch.inference_mode(False), torch.enable_grad():
                 self._tune(model, samples, positive, negative, start, on_step, dtype)
         except mm.OOM_EXCEPTION as error:
-            raise EI2Error(memory.describe_out_of_memory(samples, dtype, self.checkpointing == "on")) from error
+            raise EI2Error(memory.describe_out_of_memory(samples, dtype, self._checkpointed)) from error
         finally:
             self.seconds = time.monotonic() - began
 
     def _tune(self, model, samples, positive, negative, start, on_step, dtype) -> None:
         spec, options = self.state.spec, self.state.options
-        clone = _clone_for_tuning(model, dtype)
+        clone = _clone_for_tuning(model, self.state.weights, dtype)
         with memory.loaded_for_training(clone, spec) as unet:
             base = {path: unet.get_submodule(path).weight for path in spec.query_paths()}
             self.trainables = Trainables(spec, options, base, start.tensors if start else None)
             needed = memory.step_bytes(samples, dtype, unet, self.trainables.count())
             checkpointing = memory.wants_checkpointing(self.checkpointing, needed, model.load_device)
+            self._checkpointed = checkpointing
             token = clone.model_options["transformer_options"][KEY]
             temporal = _checkpointed_bank(self.trainables) if checkpointing else dict(self.trainables.bank.items())
             attach(clone.model, temporal, token)
@@ -152,11 +154,11 @@ class _LoopSampler(comfy.samplers.Sampler):
         return latent_image
 
 
-def _clone_for_tuning(model, dtype):
+def _clone_for_tuning(model, weights: EI2Weights | None, dtype):
     """Frame attention stays; tuned queries and the inference bank make room for the trained ones."""
     clone = memory.training_clone(model)
-    plain = deflate(clone)
-    clone.patches, clone.patches_uuid = plain.patches, plain.patches_uuid
+    if weights is not None:
+        remove_query_patches(clone, weights)
     clone.remove_injections(KEY)
     clone.remove_additional_models(KEY)
     options = clone.model_options["transformer_options"]
@@ -212,6 +214,3 @@ def _replaced_forwards(forwards: dict):
     finally:
         for module in forwards:
             module.__dict__.pop("forward", None)
-
-
-__all__ = ["Step", "TuningRun"]

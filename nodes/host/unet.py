@@ -37,10 +37,12 @@ def prediction_type(model) -> str:
     discrete = isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete)
     parameterisation = next((n for n in names if n in ("X0", "EDM", "IMG_TO_IMG", "V_PREDICTION", "EPS")), names[0])
     kinds = {"EPS": "eps", "V_PREDICTION": "v"}
-    if not discrete or parameterisation not in kinds:
+    steps = len(getattr(sampling, "sigmas", ()))
+    if not discrete or steps != 1000 or parameterisation not in kinds:
         raise EI2Error(
-            f"This model predicts by {parameterisation} on {type(sampling).__mro__[1].__name__}: EI² needs eps- or "
-            "v-prediction on the 1000-step Stable Diffusion schedule. Load an SD1.x checkpoint."
+            f"This model predicts by {parameterisation} on {type(sampling).__mro__[1].__name__} with {steps} timesteps"
+            ": EI² needs eps- or v-prediction on the 1000-step Stable Diffusion schedule. Load an SD1.x checkpoint "
+            "(not an LCM or flow one)."
         )
     return kinds[parameterisation]
 
