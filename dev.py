@@ -46,11 +46,11 @@ def main() -> int:
 
 
 def demo(options: list[str]) -> int:
-    return run("tools/demo.py", *options)
+    return run(ROOT / "tools" / "demo.py", *options, folder=Path.cwd())
 
 
 def serve(options: list[str]) -> int:
-    return run("tools/serve.py", *options)
+    return run(ROOT / "tools" / "serve.py", *options, folder=Path.cwd())
 
 
 def test(options: list[str]) -> int:
@@ -65,19 +65,19 @@ def bench(options: list[str]) -> int:
     if not options or options[0] not in scripts:
         print(f"python dev.py bench NAME [--help], NAME one of: {', '.join(sorted(scripts))}")
         return 2 if options else 0
-    return run(str(scripts[options[0]]), *options[1:])
+    return run(scripts[options[0]], *options[1:], folder=Path.cwd())
 
 
 def is_program(path: Path) -> bool:
     return "ArgumentParser(" in path.read_text(encoding="utf-8")
 
 
-def run(*arguments: str) -> int:
-    """A program of this repository, in the environment."""
+def run(*arguments: str | Path, folder: Path = ROOT) -> int:
+    """A program of this repository, in the environment; relative names on its command line start at `folder`."""
     host = find_host()
     python = environment(host)
     variables = {**os.environ, "COMFYUI_PATH": str(host), "EI2_CACHE": str(cache()), "PYTHONUTF8": "1"}
-    return subprocess.call([python, *arguments], cwd=ROOT, env=variables)
+    return subprocess.call([python, *arguments], cwd=folder, env=variables)
 
 
 def cache() -> Path:

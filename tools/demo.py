@@ -49,15 +49,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python dev.py demo", description=__doc__)
     parser.add_argument("--checkpoint", type=existing, help="an SD1.x checkpoint of yours; none: random weights")
     parser.add_argument("--clip", type=existing, help="a video of yours; none: a rabbit from Big Buck Bunny")
-    parser.add_argument("--caption", help="what the clip shows (needed with --clip)")
-    parser.add_argument("--prompt", help="what the edit shall show (needed with --clip)")
+    parser.add_argument("--caption", help="what the clip shows; none: the workflow's own words, of the rabbit")
+    parser.add_argument("--prompt", help="what the edit shall show; none: the workflow's own words")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, help="pixels, square; default 512 (256 on a CPU, 64 with random weights)")
     parser.add_argument("--steps", type=int, help="tuning steps; default 500 (20 with random weights)")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of the results, default: demo")
     options = parser.parse_args()
     if options.clip and not (options.caption and options.prompt):
-        parser.error("--clip needs --caption (what it shows) and --prompt (what it shall show)")
+        print("For an edit of your clip, say what it shows with --caption and what it shall show with --prompt.")
     small = 256 if not torch.cuda.is_available() else 512
     options.size = options.size or (small if options.checkpoint else 64)
     options.steps = options.steps if options.steps is not None else (500 if options.checkpoint else 20)

@@ -16,6 +16,8 @@ def read(path: Path) -> list[Image.Image]:
 
 def cut(source: Path, target: Path, frames: int, stride: int = 3, rate: int = 8) -> None:
     """Write `frames` frames of a video, `stride` apart where it is long enough, as a video of its own."""
+    if frames < 1:
+        raise ValueError(f"{frames} frames are asked for: choose at least 1.")
     found = read_some(source, (frames - 1) * stride + 1)
     if len(found) < frames:
         raise ValueError(f"{source} has {len(found)} frames, {frames} are asked for: choose fewer frames.")
