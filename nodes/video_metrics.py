@@ -2,6 +2,7 @@
 
 from ..ei2_modules import metrics
 from ..ei2_modules.errors import EI2Error
+from ..ei2_modules.video_report import measure
 from .host.api import CATEGORY, io
 from .host.clip import embed_frames, embed_text
 
@@ -61,7 +62,7 @@ class VideoMetrics(io.ComfyNode):
             source_embeds = None if source is None else embed_frames(clip_vision, source)
             text, why = _text(clip, prompt, embeds.shape[-1])
         notes = () if why is None else (why,)
-        report, table, figures = metrics.measure(images, source, embeds, source_embeds, text, notes)
+        report, table, figures = measure(images, source, embeds, source_embeds, text, notes)
         return io.NodeOutput(report, table, ui={"text": (report,), "metrics": [figures]})
 
 

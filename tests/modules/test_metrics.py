@@ -8,6 +8,7 @@ import torch
 from ei2_modules import metrics
 from ei2_modules.errors import EI2Error
 from ei2_modules.optical_flow import estimate_flow, followed, warp
+from ei2_modules.video_report import measure
 
 
 def texture(h, w, dx=0.0, dy=0.0, waves=60):
@@ -102,7 +103,7 @@ def test_psnr(offset, decibels):
 )
 def test_clips_that_do_not_fit_are_refused(source_shape, words):
     images, source = torch.zeros(7, 128, 256, 3), torch.zeros(1, 1, 1, 1).expand(source_shape)
-    for refuse in (metrics.psnr, metrics.measure):
+    for refuse in (metrics.psnr, measure):
         with pytest.raises(EI2Error) as caught:
             refuse(images, source)
         assert all(part in str(caught.value) for part in words)
@@ -195,7 +196,7 @@ def test_warp_error_counts_the_mask_only():
 
 def test_the_source_guides_the_warp_error():
     still = moving(1).expand(3, -1, -1, -1)
-    alone, guided = (metrics.measure(still, source)[2] for source in (None, moving(3)))
+    alone, guided = (measure(still, source)[2] for source in (None, moving(3)))
     assert alone["warp_error"] < 1e-3
     assert guided["warp_error"] > 5 * guided["source_warp_error"]  # frozen where the source moves
 
@@ -214,7 +215,7 @@ def test_follow_in_parts_equals_the_whole(monkeypatch):
 def full_measure(images, source):
     g = torch.Generator().manual_seed(0)
     embeds, source_embeds = torch.rand(2, len(images), 16, generator=g)
-    return metrics.measure(images, source, embeds, source_embeds, torch.rand(16, generator=g))
+    return measure(images, source, embeds, source_embeds, torch.rand(16, generator=g))
 
 
 def test_measure_reports_every_figure_beside_the_sources():
@@ -255,13 +256,13 @@ def test_table_columns_average_to_the_figures():
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: metrics.measure(moving(3)), "connect one to clip_vision"),
-        (lambda: metrics.measure(moving(1), moving(1), torch.ones(1, 4)), "at least two frames"),
-        (lambda: metrics.measure(moving(3), moving(3)), "3 of 3 frames equal the source"),
-        (lambda: metrics.measure(moving(1).expand(3, -1, -1, -1), moving(3), torch.ones(3, 4)), "hardly moves"),
-        (lambda: metrics.measure(moving(2), None, torch.eye(4)[:2], None, torch.eye(4)[3]), "two halves of one CLIP"),
+        (lambda: measure(moving(3)), "connect one to clip_vision"),
+        (lambda: measure(moving(1), moving(1), torch.ones(1, 4)), "at least two frames"),
+        (lambda: measure(moving(3), moving(3)), "3 of 3 frames equal the source"),
+        (lambda: measure(moving(1).expand(3, -1, -1, -1), moving(3), torch.ones(3, 4)), "hardly moves"),
+        (lambda: measure(moving(2), None, torch.eye(4)[:2], None, torch.eye(4)[3]), "two halves of one CLIP"),
         (
-            lambda: metrics.measure(moving(2), notes=("text alignment needs a CLIP",)),
+            lambda: measure(moving(2), notes=("text alignment needs a CLIP",)),
             "Note: text alignment needs a CLIP",
         ),
     ],
@@ -286,10 +287,10 @@ def test_images_are_left_as_they_were():
 def test_an_alpha_channel_is_left_out():
     images = moving(3)
     with_alpha = torch.cat([images, torch.rand(3, 48, 64, 1)], dim=-1)
-    assert metrics.measure(with_alpha, images * 0.9)[2] == metrics.measure(images, images * 0.9)[2]
+    assert measure(with_alpha, images * 0.9)[2] == measure(images, images * 0.9)[2]
 
 
 def test_half_precision_clips_are_measured():
     images = moving(3)
-    exact, rounded = (metrics.measure(clip, images)[2] for clip in (images * 0.9, (images * 0.9).half()))
+    exact, rounded = (measure(clip, images)[2] for clip in (images * 0.9, (images * 0.9).half()))
     assert rounded["motion"] == pytest.approx(exact["motion"], rel=0.01)
