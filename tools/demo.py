@@ -56,7 +56,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="tuning steps; default 500 (20 with random weights)")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of the results, default: demo")
     options = parser.parse_args()
-    if options.clip and not (options.caption and options.prompt):
+    if options.clip and None in (options.caption, options.prompt):
         print("For an edit of your clip, say what it shows with --caption and what it shall show with --prompt.")
     small = 256 if not torch.cuda.is_available() else 512
     options.size = options.size or (small if options.checkpoint else 64)
@@ -99,9 +99,9 @@ def workflow_prompt(options, server: Server) -> dict:
     find(prompt, "ImageFromBatch")["length"] = options.frames
     find(prompt, "ImageScale").update(width=options.size, height=options.size)
     find(prompt, "EI2OneShotTune")["steps"] = options.steps
-    if options.caption:
+    if options.caption is not None:
         find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] = options.caption
-    if options.prompt:
+    if options.prompt is not None:
         find(prompt, "CLIPTextEncode", EI2Sampler="positive")["text"] = options.prompt
     return prompt
 
