@@ -160,22 +160,43 @@ def test_clips_and_places_never_mix():
         assert torch.equal(m(x, 5)[:5, 1:], m(y, 5)[:5, 1:])
 
 
-def test_exact_moments_for_gaussian_frames():
+def test_exact_moments_for_gaussian_frames(monkeypatch):
     """mean' = mean + b and cov' = S + (M_ii - 1/n)(SA + A'S) + (w - 1/n) A'SA, one head, fixed attention M."""
     torch.manual_seed(0)
     n, d, samples = 4, 3, 400_000
-    root = torch.randn(d, d, dtype=torch.float64)
-    cov, mean = root @ root.T, torch.randn(d, dtype=torch.float64)
-    a = torch.randn(d, d, dtype=torch.float64)
-    a /= spectral_norm(a).double()
-    attention = torch.softmax(torch.randn(n, n, dtype=torch.float64), -1)
-    z = mean + torch.randn(samples, n, d, dtype=torch.float64) @ root.T
-    out = z + attention @ instance_centering(z.float()).double() @ a + 0.5
+    root, mean, attention = torch.randn(d, d), torch.randn(d), torch.softmax(torch.randn(n, n), -1)
+    m = TemporalAttention(d, 1, "STAM")
+    initialise(m, "random", torch.Generator().manual_seed(1))
+    add_spectral_norm(m, "random")
+    monkeypatch.setattr("ei2_modules.temporal_attention.scaled_dot_product", lambda q, k, v, heads: attention @ v)
+    with torch.no_grad():
+        m.to_out.bias.fill_(0.5)
+        cov, a = root @ root.T, m.to_v.weight.T @ m.to_out.weight.T
+        out = m((mean + torch.randn(samples, n, d) @ root.T).transpose(0, 1), n)  # a sample is a place of the map
     i = 1
     own, weight = attention[i, i], attention[i].square().sum()
     expected = cov + (own - 1 / n) * (cov @ a + a.T @ cov) + (weight - 1 / n) * a.T @ cov @ a
-    torch.testing.assert_close(out[:, i].mean(0), mean + 0.5, rtol=0, atol=0.02)
-    torch.testing.assert_close(torch.cov(out[:, i].T), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+    torch.testing.assert_close(out[i].mean(0), mean + 0.5, rtol=0, atol=0.02)
+    torch.testing.assert_close(torch.cov(out[i].T), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+    assert (expected - cov).abs().max() > 0.1 * expected.abs().max(), "M and A change something"
+    assert spectral_norm(a) <= 1 + 1e-5
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_gradient_is_the_slow_references(init):
+    """Through both spectral norms, with the exact norm in the reference."""
+    m = shake(module(init=init))
+    w_v, w_l = (w.detach().clone().requires_grad_() for w in (m.to_v.weight, m.to_out.weight))
+    sigma_v, sigma_l = (torch.linalg.matrix_norm(w, ord=2) for w in (w_v, w_l))
+    if init == "clamp":
+        sigma_v, sigma_l = sigma_v.clamp(min=1), sigma_l.clamp(min=1)
+    expected = slow_module(m, "STAM", clip(), 5, w_v / sigma_v, w_l / sigma_l)
+    expected = torch.autograd.grad((expected * clip(seed=9)).sum(), (w_v, w_l))
+    add_spectral_norm(m, init)
+    originals = [linear.parametrizations.weight.original for linear in (m.to_v, m.to_out)]
+    ours = torch.autograd.grad((m(clip(), 5) * clip(seed=9)).sum(), originals)
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4 * float(b.abs().max()))
 
 
 @pytest.mark.parametrize("init", INITS)

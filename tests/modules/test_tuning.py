@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from sd_schedule import sd_sigmas
+from torch.nn.utils.parametrize import ParametrizationList
 from toy import SIGMAS, clip, denoiser, make, spec
 
 from ei2_modules.config import InflateOptions, TuningOptions
@@ -42,6 +43,51 @@ def test_everything_listed_is_trained():
     assert trainables.count() == sum(p.numel() for p in before.values())
     still = [n for n, p in trainables.named_parameters() if torch.equal(p, before[n])]
     assert not still
+
+
+def amplified(trainables, gain):
+    """The toy, more wrong or less, so that its gradients need clipping or not."""
+    return lambda x, sigma: x - gain * (x - denoiser(trainables)(x, sigma))
+
+
+def slow_tune(trainables, gain, steps, lr, seed):
+    """One-shot tuning of section 5 and Tune-A-Video, with nothing but autograd: [(loss, norm)] and changed weights."""
+    generator, log = torch.Generator().manual_seed(seed), []
+    weights = list(trainables.parameters())
+    m, v = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+    for t in range(1, steps + 1):
+        noise = torch.randn(3, 4, 2, 4, generator=generator)
+        sigma = SIGMAS[torch.randint(1000, (), generator=generator)]
+        x = clip() + sigma * noise
+        eps = (x - amplified(trainables, gain)(x, sigma.expand(3))) / sigma
+        loss = (eps - noise).square().mean()
+        grads = torch.autograd.grad(loss, weights)
+        norm = sum(g.square().sum() for g in grads).sqrt()
+        log.append((loss.item(), norm.item()))
+        for i, g in enumerate(grads):
+            g = g / norm if norm > 1 else g
+            m[i] = 0.9 * m[i] + 0.1 * g
+            v[i] = 0.999 * v[i] + 0.001 * g**2
+            step = (m[i] / (1 - 0.9**t)) / ((v[i] / (1 - 0.999**t)).sqrt() + 1e-8)
+            weights[i].data = weights[i].data - lr * 0.01 * weights[i].data - lr * step
+        for normed in (n for n in trainables.modules() if isinstance(n, ParametrizationList)):
+            w, sn = normed.original.data, normed[0]
+            sn.v = w.T @ sn.u / (w.T @ sn.u).norm()
+            sn.u = w @ sn.v / (w @ sn.v).norm()
+    return log
+
+
+@pytest.mark.parametrize(("gain", "clipped"), [(1, False), (10, True)])
+def test_three_steps_equal_the_slow_reference(gain, clipped):
+    """The published options except a rate so large that clipping, decay and power iterations all show."""
+    ours, slow = make(), make()
+    options = TuningOptions(steps=3, learning_rate=0.05, seed=4)
+    steps = list(tune(amplified(ours, gain), clip(), ours, SIGMAS, "eps", options))
+    expected = slow_tune(slow, gain, 3, 0.05, 4)
+    assert [(s.loss, s.grad_norm) for s in steps] == [pytest.approx(e, rel=1e-5) for e in expected]
+    assert [s.grad_norm > 1 for s in steps] == [clipped] * 3
+    for (name, a), b in zip(ours.state_dict().items(), slow.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-5, msg=lambda m, name=name: f"{name}: {m}")
 
 
 def test_loss_goes_down():

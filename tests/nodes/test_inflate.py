@@ -26,6 +26,20 @@ def same(a, b):
     return torch.equal(a, b)
 
 
+def patched(m, patches):
+    m = m.clone()
+    m.add_patches(patches)
+    return m
+
+
+def random_lora(m, layer):
+    """A stock patch of one layer as large as its weight. Not a constant: layer norm would cancel it."""
+    key = f"diffusion_model.input_blocks.1.1.transformer_blocks.0.{layer}.weight"
+    weight = m.get_model_object(key)
+    delta = torch.randn(weight.shape, generator=torch.Generator().manual_seed(8)) * weight.std()
+    return {key: ("diff", (delta,))}
+
+
 def hooks_left(m):
     return sum(len(x._forward_hooks) for x in m.model.modules())
 
@@ -115,15 +129,32 @@ def test_inflating_tuned_weights_twice_adds_them_once():
     assert same(plain_sample(inflate(tuned)), plain_sample(inflate(m))), "without weights it is untuned again"
 
 
-def test_a_dropped_patcher_leaves_nothing_that_acts():
-    """The host may lose an inflated clone without ejecting it: the plain model must not notice."""
-    import gc
+def test_a_patch_of_another_node_on_a_tuned_query_stays():
+    """Re-inflating takes away our own differences, and of the other patches on the same weight none."""
+    m = model()
+    tuned, weights, _ = tune(inflate(m))
+    lora = random_lora(m, "attn1.to_q")
+    (key,) = lora
+    stacked = patched(tuned, lora)
+    assert len(stacked.patches[key]) == 2
+    deflated, again = pack("nodes.host.patch").deflate(stacked), inflate(stacked, weights=weights)
+    assert [p[1][1][0] is lora[key][1][0] for p in deflated.patches[key]] == [True]
+    assert same(plain_sample(deflated), plain_sample(patched(m, lora)))
+    assert not same(plain_sample(deflated), plain_sample(m))
+    assert same(plain_sample(inflate(stacked)), plain_sample(patched(inflate(m), lora)))
+    assert len(again.patches[key]) == 2
+    torch.testing.assert_close(plain_sample(again), plain_sample(stacked), rtol=0, atol=1e-3)
 
+
+def test_a_dropped_patcher_leaves_nothing_that_acts(monkeypatch):
+    """The host may lose an inflated clone without ejecting it: the plain model must not notice."""
     m = model()
     before = plain_sample(m)
-    plain_sample(inflate(m))
-    gc.collect()
+    monkeypatch.setattr(pack("nodes.host.patch"), "_eject", lambda patcher: None)
+    inflated = plain_sample(inflate(m, stam_init="random"))
+    assert hooks_left(m) > 0
     assert same(plain_sample(m), before)
+    assert not same(inflated, before)
 
 
 def test_two_inflations_of_one_model_take_turns():
@@ -170,21 +201,29 @@ def test_nothing_of_the_host_is_replaced():
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_lora_before_or_after(before):
-    """A stock weight patch composes in either order."""
+@pytest.mark.parametrize("layer", ["attn1.to_q", "attn1.to_k", "ff.net.2"])
+def test_lora_before_or_after(layer, before):
+    """A stock weight patch composes in either order, and is what baking it into the checkpoint would be."""
+    m, baked = model(), model()
+    lora = random_lora(m, layer)
+    for key, (_, (delta,)) in lora.items():
+        baked.get_model_object(key).add_(delta)
+    out = inflate(patched(m, lora)) if before else patched(inflate(m), lora)
+    assert same(plain_sample(out), plain_sample(inflate(baked)))
+    assert not torch.allclose(plain_sample(out), plain_sample(inflate(m)), atol=1e-2)
+
+
+def test_the_fingerprint_is_the_checkpoints_whatever_is_loaded():
+    """The host writes a LoRA into the weights themselves and keeps the originals aside."""
+    unet = pack("nodes.host.unet")
     m = model()
-    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_k.weight"
-    lora = {key: ("diff", (torch.full_like(m.get_model_object(key), 0.05),))}
-
-    def with_lora(x):
-        x = x.clone()
-        x.add_patches(lora)
-        return x
-
-    out = inflate(with_lora(m)) if before else with_lora(inflate(m))
-    reference = with_lora(inflate(m))
-    assert same(plain_sample(out), plain_sample(reference))
-    assert not same(plain_sample(out), plain_sample(inflate(m)))
+    lora, before = random_lora(m, "attn1.to_k"), unet.base_fingerprint(m, unet.describe(m))
+    other = patched(m, lora)
+    comfy.model_management.load_models_gpu([other])
+    (key,) = lora
+    assert key in other.backup and not same(other.backup[key].weight, m.get_model_object(key))
+    for x in (m, other, inflate(other)):
+        assert unet.base_fingerprint(x, unet.describe(x)) == before
 
 
 def test_an_earlier_attention_hook_is_replaced_with_a_warning(caplog):

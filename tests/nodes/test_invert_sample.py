@@ -1,5 +1,6 @@
 """Inversion and sampling on the real host, and the two ways back: our node and the stock samplers."""
 
+import comfy.controlnet
 import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import pytest
@@ -119,6 +120,29 @@ def test_guidance_and_prompt_matter():
     plain = sample(m, noise)
     assert not torch.equal(plain, sample(m, noise, cfg=7.5))
     assert not torch.equal(plain, sample(m, noise, positive=caption(9)))
+
+
+class FrameControl(comfy.controlnet.ControlBase):
+    """A ControlNet with one hint per frame, added in the middle of the UNet as the stock ones do."""
+
+    def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
+        hint = comfy.controlnet.broadcast_image_to(self.cond_hint_original, len(x_noisy), batched_number)
+        return self.control_merge({"middle": [hint.expand(-1, 64, 4, 4).clone()]}, None, x_noisy.dtype)
+
+
+def test_controlnet_in_inversion_and_sampling():
+    """It changes both, each frame by its own hint, and under it the clip still comes back."""
+    control = FrameControl().set_cond_hint(torch.tensor([0.0, 0.5, 3.0]).view(-1, 1, 1, 1))
+    hinted = [[caption()[0][0], {"control": control, "control_apply_to_uncond": True}]]
+    m, alone = smooth(), inflate(model(scale=0.05), "custom", attention="per-frame", temporal_module="none")
+    noise, _ = invert(m, positive=hinted, steps=20, iterations=5)
+    assert psnr(sample(m, noise, hinted), clip()["samples"]) > 50 > psnr(sample(m, noise), clip()["samples"])
+    noise, with_hints = (invert(alone, positive=p, steps=5)[0] for p in (caption(), hinted))
+    inverted = with_hints["samples"] - noise["samples"]
+    sampled = sample(alone, noise, hinted, cfg=3.0) - sample(alone, noise, cfg=3.0)
+    for change in (inverted, sampled):
+        first, second, third = change.flatten(1).abs().amax(1)
+        assert first < 1e-4 < second < third
 
 
 def test_seed_matters_only_with_eta():

@@ -1,5 +1,6 @@
 """One-Shot Tune on the real host: precision, checkpointing, resuming, stopping, and what it gives back."""
 
+import comfy.ldm.modules.attention
 import comfy.model_management
 import pytest
 import torch
@@ -70,6 +71,33 @@ def test_precisions(precision):
     _, weights, losses = tune(inflate(model()), precision=precision, steps=3)
     assert all(t.dtype == torch.float32 for t in tensors(weights).values())
     assert len(losses["loss"]) == 3
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_the_unet_computes_in_the_chosen_precision_and_fp16_alone_scales_its_loss(monkeypatch, precision):
+    training, m, seen, scaled = pack("nodes.host.training"), inflate(model()), [], []
+    original = training.tune
+    monkeypatch.setattr(training, "tune", lambda *a, **k: scaled.append(k["loss_scaling"]) or original(*a, **k))
+    unet = m.model.diffusion_model
+    unet.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
+    unet.middle_block[1].register_forward_hook(lambda _, args, out: seen.append(out.dtype))
+    tune(m, precision=precision)
+    assert set(seen) == {pack("nodes.host.memory").PRECISIONS[precision]}, "on the way in and in the middle"
+    assert scaled == [precision == "fp16"]
+    seen.clear()
+    plain_sample(m)
+    assert set(seen) == {torch.float32}, "afterwards the model computes as it did"
+
+
+@pytest.mark.parametrize("mode", ["EI²", "dense"])
+def test_tuning_never_uses_an_inference_only_kernel(monkeypatch, mode):
+    """Kernels like SageAttention have no backward: here one that would give queries no gradient."""
+    host, m = comfy.ldm.modules.attention, inflate(model(), mode)
+    _, expected, _ = tune(m)
+    kernel = host.wrap_attn(lambda q, k, v, heads, **_: v[:, :1].expand_as(q).detach())
+    monkeypatch.setattr(host, "optimized_attention", kernel)
+    monkeypatch.setattr(host, "optimized_attention_masked", kernel)
+    assert same(tune(m)[1], expected)
 
 
 @pytest.mark.parametrize("mode", ["EI²", "Tune-A-Video", "dense"])
@@ -185,6 +213,43 @@ def test_checkpointing_is_chosen_by_what_is_free(monkeypatch, choice, free, expe
     assert chosen == [expected]
 
 
+def test_fp16_that_never_finds_a_finite_gradient_is_said(monkeypatch, folders):
+    """Loss scaling skips such steps: without a word the weights would stay as they were."""
+    training = pack("nodes.host.training")
+    original = training._Guider.denoise
+
+    def infinite_slope(self, x, sigma):
+        x = original(self, x, sigma)
+        x.register_hook(lambda gradient: gradient * float("inf"))
+        return x
+
+    monkeypatch.setattr(training._Guider, "denoise", infinite_slope)
+    with pytest.raises(pack("ei2_modules.errors").DivergedError, match="step 17: the gradient is not finite"):
+        tune(inflate(model()), steps=30, precision="fp16")
+
+
+def test_a_full_disk_does_not_hide_the_cancel(folders, monkeypatch, caplog):
+    storage, progress = pack("nodes.host.storage"), pack("nodes.host.progress").TuningProgress
+    stop = comfy.model_management.InterruptProcessingException
+    monkeypatch.setattr(progress, "step", lambda *args: (_ for _ in ()).throw(stop()))
+    monkeypatch.setattr(storage, "save", lambda *args: (_ for _ in ()).throw(OSError("No space left on device")))
+    with pytest.raises(stop):
+        tune(inflate(model()))
+    assert "could not be kept: No space left" in caplog.text
+
+
+@pytest.mark.parametrize("choice, free, advised", [("off", 2**50, True), ("auto", 1, False), ("on", 2**50, False)])
+def test_out_of_memory_advises_checkpointing_only_when_it_was_off(monkeypatch, choice, free, advised):
+    def full(*args):
+        raise comfy.model_management.OOM_EXCEPTION("CUDA out of memory")
+
+    monkeypatch.setattr(pack("nodes.host.training")._Guider, "denoise", full)
+    monkeypatch.setattr(pack("nodes.host.memory").mm, "get_free_memory", lambda device: free)
+    with pytest.raises(pack("ei2_modules.errors").EI2Error) as error:
+        tune(inflate(model()), gradient_checkpointing=choice)
+    assert ("gradient checkpointing to on" in str(error.value)) == advised
+
+
 def test_out_of_memory_says_what_to_change(monkeypatch):
     training = pack("nodes.host.training")
 
@@ -206,8 +271,25 @@ def test_previews_show_the_middle_frame(monkeypatch, negative):
 
 
 class FakeVAE:
+    """Decodes by repeating; `weight` in bytes is what the host would have to load."""
+
+    vae_dtype, device, patcher, weight = torch.float32, torch.device("cpu"), property(lambda self: self), 1
+
+    def model_size(self):
+        return self.weight
+
+    def memory_used_decode(self, shape, dtype):
+        return 1
+
     def decode(self, samples):
         return samples[:, :3].movedim(1, -1).repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+
+def test_a_vae_that_would_push_the_model_out_is_not_used(monkeypatch):
+    vae = FakeVAE()
+    vae.weight = 2**50
+    monkeypatch.setattr(FakeVAE, "decode", lambda *args: pytest.fail("the host would unload the UNet"))
+    assert len(tune(inflate(model()), steps=2, vae=vae)[2]["loss"]) == 2
 
 
 def test_previews_do_not_change_the_result():
