@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ For a real edit: python dev.py demo --checkpoint your-sd15-model.safetensors"""
 def main() -> int:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(CACHE / "demo" / "output", ignore_errors=True)  # of earlier demos: tuned files are large
     began = time.monotonic()
     try:
         with Server(CACHE / "demo") as server:
@@ -37,6 +39,9 @@ def main() -> int:
     except (Failure, ValueError) as error:
         print(f"\nThe demo stopped: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
     sheet = draw(options, video)
     rounded = {name: round(value, 1) for name, value in seconds.items()}
     print(f"Source above, edit below: {sheet}\nThe edited clip: {video}")
