@@ -130,7 +130,7 @@ def environment(host: Path) -> str:
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     ready = folder / "ready"
     if not ready.exists():
-        say(f"Making a Python environment in {folder} (once; some 7 GB with PyTorch, ten minutes or more)")
+        say(f"Making a Python environment in {folder} (once; some 6 GB with PyTorch, ten minutes or more)")
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
         for path in lists:
