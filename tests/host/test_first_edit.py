@@ -67,6 +67,35 @@ def test_another_seed_gives_another_tuning(server, first_edit):
     assert {"EI2OneShotTune", "EI2InvertVideo", "EI2Sampler"} <= set(events.ran)
 
 
+def test_tuned_once_and_used_again(server, first_edit):
+    """As after a restart: the saved file in place of the tuning gives the same clip."""
+    prompt = first_edit(EI2SaveWeights={"file_name": "kept"}, EI2OneShotTune={"seed": 7})
+    tuned = video_files.read(saved_video(server, server.run(prompt)))
+    listed = server.request("/object_info/EI2LoadWeights")["EI2LoadWeights"]["input"]["required"]["file_name"]
+    name = next(name for name in listed[1]["options"] if name.startswith("kept_"))
+    events = Events(server, with_weights(prompt, name))
+    loaded = video_files.read(saved_video(server, server.run(events.prompt, events)))
+    assert "EI2OneShotTune" not in events.ran and "EI2Sampler" in events.ran
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(tuned, loaded, strict=True))
+
+
+def test_weights_that_are_gone(server, first_edit):
+    events = Events(server, with_weights(first_edit(), "gone.safetensors"))
+    with pytest.raises(Failure, match=r"'gone\.safetensors' is in neither output/ei2 nor models/ei2"):
+        server.run(events.prompt, events)
+    assert events.ran == []
+
+
+def with_weights(prompt, name):
+    """The same prompt with Load EI² Weights in place of One-Shot Tune and Save."""
+    inflated = find(prompt, "EI2OneShotTune")["model"]
+    find(prompt, "EI2InflateUNet")["weights"] = ["loader", 0]
+    for node in ("EI2InvertVideo", "EI2Sampler"):
+        find(prompt, node)["model"] = inflated
+    kept = {i: n for i, n in prompt.items() if n["class_type"] not in ("EI2OneShotTune", "EI2SaveWeights")}
+    return {**kept, "loader": {"class_type": "EI2LoadWeights", "inputs": {"file_name": name}}}
+
+
 @pytest.mark.parametrize("node", ["EI2OneShotTune", "EI2InvertVideo", "EI2Sampler"])
 def test_cancelled_in_the_middle(server, first_edit, node):
     """Tuning keeps what it has; the same prompt runs to its end afterwards, and the plain model is as it was."""
