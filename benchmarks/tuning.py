@@ -1,0 +1,66 @@
+"""Seconds of one tuning step at full SD1.5 widths, and the ratio to Tune-A-Video's in the same run.
+
+    python dev.py bench tuning [--frames 8] [--latent 32] [--precision fp32 bf16] [--steps 3]
+
+Every mode is tuned `--steps` + 1 times in turn, `--rounds` rounds; the first step of each is not counted.
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import report
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import in_process
+
+in_process.load_host()
+in_process.load_pack()
+import sd15  # noqa: E402
+
+MODES = {"EI² r=2": ("EI²", 2), "EI² r=4": ("EI²", 4), "Tune-A-Video": ("Tune-A-Video", 2)}
+
+
+def step_seconds(base, mode: str, ratio: int, values, precision: str) -> list[float]:
+    """Seconds of each step but the first, of a run of its own."""
+    config, patch = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.patch")
+    model = patch.inflate(base, config.InflateOptions.from_mode(mode, "", "", coarse_ratio=ratio))
+    state = patch.inflated_state(model, "this benchmark")
+    options = config.TuningOptions(values.steps + 1)
+    run = in_process.pack("nodes.host.training").TuningRun(state, options, precision)
+    clip = sd15.clip(values.frames, values.latent, values.latent)["samples"]
+    times = []
+    run.execute(model, clip, sd15.caption(), None, None, lambda *args: times.append(time.monotonic()))
+    return [after - before for before, after in itertools.pairwise(times)]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--frames", type=int, default=8)
+    options.add_argument("--latent", type=int, default=32)
+    options.add_argument("--steps", type=int, default=3)
+    options.add_argument("--rounds", type=int, default=1)
+    options.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
+    values, rows = report.parse(options), []
+    with torch.inference_mode():
+        base = sd15.model()
+        for precision in values.precision:
+            seconds = {name: [] for name in MODES}
+            for _ in range(values.rounds):
+                for name, (mode, ratio) in MODES.items():
+                    seconds[name] += step_seconds(base, mode, ratio, values, precision)
+                    print(".", end="", flush=True)
+            median = {name: statistics.median(times) for name, times in seconds.items()}
+            for name, value in median.items():
+                rows.append({"precision": precision, "mode": name, "s/step": value,
+                             "/ Tune-A-Video": value / median["Tune-A-Video"]})  # fmt: skip
+    size = values.latent * 8
+    report.publish(rows, values, (f"{values.frames} frames of {size}x{size}, random weights of SD1.5's size",))
+
+
+if __name__ == "__main__":
+    main()
