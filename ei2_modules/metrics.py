@@ -16,17 +16,11 @@ WORKING_SIDE = 256  # px: motion and flow are measured at this longest side, for
 PAIRS_AT_ONCE = 8  # frame pairs per flow call; bounds the memory of a long clip
 
 
-def frame_consistency(embeds: Tensor) -> tuple[float, float]:
-    """Mean cosine x 100 over all pairs i < j, and over neighbouring frames only.
-
-    embeds: (n, d), one CLIP image embedding per frame. Both are nan for n = 1. All pairs is the measure of
-    Tune-A-Video and EI² (table 1), neighbours that of FateZero.
-    """
-    return mean_finite(consistency_per_frame(embeds)), mean_finite(neighbour_consistency(embeds))
-
-
 def consistency_per_frame(embeds: Tensor) -> Tensor:
-    """(n,) mean cosine x 100 of each frame with all others; its mean is the mean over all pairs. nan for n = 1."""
+    """(n,) mean cosine x 100 of each frame's CLIP embedding (n, d) with all others; nan for n = 1.
+
+    Its mean is the mean over all pairs, the frame consistency of Tune-A-Video and EI² (table 1).
+    """
     unit = F.normalize(embeds.double(), dim=-1)
     cosines = unit @ unit.T
     others = cosines.sum(dim=1) - cosines.diagonal()
@@ -34,7 +28,7 @@ def consistency_per_frame(embeds: Tensor) -> Tensor:
 
 
 def neighbour_consistency(embeds: Tensor) -> Tensor:
-    """(n - 1,) cosine x 100 of each frame with the one before it."""
+    """(n - 1,) cosine x 100 of each frame with the one before it, FateZero's measure."""
     unit = F.normalize(embeds.double(), dim=-1)
     return 100 * (unit[1:] * unit[:-1]).sum(dim=-1)
 

@@ -34,11 +34,9 @@ class EI2Sampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, latent, cfg, seed, eta, steps=0):
-        state = inflated_state(model, "EI² Sampler")
-        samples = host_latents.clip_latents(latent, state.spec)
-        conditioning.check(positive, "positive", state.spec)
-        conditioning.check(negative, "negative", state.spec)
-        schedule = host_latents.sampling_schedule(latent, state, sigma_table(model), steps, _latent_scale(model))
+        spec, samples, schedule = _read("EI² Sampler", model, latent, steps)
+        conditioning.check(positive, "positive", spec)
+        conditioning.check(negative, "negative", spec)
         progress = Progress(model, schedule.steps)
         edited = sampling.sample(model, samples, positive, negative, cfg, schedule, eta, seed, progress.callback())
         return io.NodeOutput(host_latents.without_inversion(latent, edited))
@@ -60,18 +58,24 @@ class EI2DDIMSampler(io.ComfyNode):
                 _eta(),
                 _steps(),
             ],
-            outputs=[io.Sampler.Output(display_name="SAMPLER"), io.Sigmas.Output(display_name="SIGMAS")],
+            outputs=[
+                io.Sampler.Output(display_name="SAMPLER", tooltip="For SamplerCustomAdvanced."),
+                io.Sigmas.Output(display_name="SIGMAS", tooltip="The inversion's own grid, downwards."),
+            ],
         )
 
     @classmethod
     def execute(cls, model, latent, seed, eta, steps=0):
-        state = inflated_state(model, "EI² DDIM Sampler")
-        schedule = host_latents.sampling_schedule(latent, state, sigma_table(model), steps, _latent_scale(model))
+        _, _, schedule = _read("EI² DDIM Sampler", model, latent, steps)
         return io.NodeOutput(sampling.ddim_sampler(eta, seed), schedule.descending)
 
 
-def _latent_scale(model) -> float:
-    return model.get_model_object("latent_format").scale_factor
+def _read(node: str, model, latent, steps: int):
+    """(UNet spec, samples, schedule) of an inverted latent that fits the model."""
+    state = inflated_state(model, node)
+    samples = host_latents.clip_latents(latent, state.spec)
+    scale = model.get_model_object("latent_format").scale_factor
+    return state.spec, samples, host_latents.sampling_schedule(latent, state, sigma_table(model), steps, scale)
 
 
 def _seed():

@@ -49,7 +49,10 @@ class VideoMetrics(io.ComfyNode):
                     tooltip="The edit prompt the frames are compared with. Empty: no text alignment.",
                 ),
             ],
-            outputs=[io.String.Output(display_name="report"), io.String.Output(display_name="table")],
+            outputs=[
+                io.String.Output(display_name="report", tooltip="The figures in words, for Preview as Text."),
+                io.String.Output(display_name="table", tooltip="The figures of every frame, tab-separated."),
+            ],
         )
 
     @classmethod

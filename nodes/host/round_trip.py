@@ -39,7 +39,7 @@ def _decode(vae, samples):
 
 def span(samples: torch.Tensor) -> float:
     """The range of a clip's latents: the peak of their PSNR."""
-    return float(samples.max() - samples.min())
+    return max(float(samples.max() - samples.min()), 1e-12)  # a flat clip has none
 
 
 def _figures(name: str, reference, other, peak: float = 1.0) -> str:

@@ -61,13 +61,12 @@ class TuningRun:
             base = {path: unet.get_submodule(path).weight for path in spec.query_paths()}
             self.trainables = Trainables(spec, options, base, start.tensors if start else None)
             needed = memory.step_bytes(samples, dtype, unet, self.trainables.count())
-            checkpointing = memory.wants_checkpointing(self.checkpointing, needed, model.load_device)
-            self._checkpointed = checkpointing
+            self._checkpointed = memory.wants_checkpointing(self.checkpointing, needed, model.load_device)
             token = clone.model_options["transformer_options"][KEY]
-            temporal = _checkpointed_bank(self.trainables) if checkpointing else dict(self.trainables.bank.items())
+            temporal = _checkpointed_bank(self.trainables) if self._checkpointed else dict(self.trainables.bank.items())
             attach(clone.model, temporal, token)
             try:
-                with _trained_queries(unet, self.trainables), _checkpointed_blocks(unet, checkpointing):
+                with _trained_queries(unet, self.trainables), _checkpointed_blocks(unet, self._checkpointed):
                     guider = _Guider(clone, positive, negative)
                     guider.run(samples.clone(), lambda clean: self._steps(guider, clone, clean, on_step, dtype))
             finally:
