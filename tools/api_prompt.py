@@ -1,7 +1,5 @@
 """A saved workflow (what the editor writes) as the API prompt the server runs, with the server's own node list."""
 
-from __future__ import annotations
-
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 NOT_RUN = {"Note", "MarkdownNote"}
 

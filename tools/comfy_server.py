@@ -23,25 +23,20 @@ NOT_INSTALLED = shutil.ignore_patterns(".git", "tests", "demo", "__pycache__", "
 
 
 class Failure(Exception):
-    """A prompt that did not run to its end; `details` is what the server said."""
-
-    def __init__(self, message: str, details: dict | None = None):
-        super().__init__(message)
-        self.details = details or {}
+    """A prompt that did not run to its end, or a server that did not start; the text says why."""
 
 
 class Server:
     """`with Server(folder) as server`: started on entry, stopped on exit. Everything it writes is below `folder`."""
 
-    def __init__(self, folder: Path, port: int = 0, with_pack: bool = True):
+    def __init__(self, folder: Path, port: int = 0):
         self.folder = folder.resolve()
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = self.folder / "server.log"
         for name in ("custom_nodes", "models/checkpoints", "input", "output", "temp", "user"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        if with_pack:
-            place(ROOT, self.folder / "custom_nodes" / PACK_FOLDER)
+        place(ROOT, self.folder / "custom_nodes" / PACK_FOLDER)
 
     def __enter__(self):
         with self.log.open("w", encoding="utf-8") as log:
@@ -94,7 +89,7 @@ class Server:
             async with session.post("/prompt", json={"prompt": prompt, "client_id": client}) as response:
                 answer = await response.json()
             if response.status != 200:
-                raise Failure(_rejection(answer), answer)
+                raise Failure(_rejection(answer))
             await self._watch(socket, answer["prompt_id"], on_event)
             return await _history(session, answer["prompt_id"])
 
@@ -102,16 +97,17 @@ class Server:
         async for message in socket:
             if message.type is not aiohttp.WSMsgType.TEXT:
                 continue  # previews
-            kind, data = (event := message.json())["type"], event["data"]
+            event = message.json()
+            kind, data = event["type"], event["data"]
             on_event(kind, data)
             if data.get("prompt_id") != prompt_id:
                 continue
             if kind == "execution_success":
                 return
             if kind == "execution_error":
-                raise Failure(f"{data['node_type']}: {data['exception_message'].strip()}", data)
+                raise Failure(f"{data['node_type']}: {data['exception_message'].strip()}")
             if kind == "execution_interrupted":
-                raise Failure("interrupted", data)
+                raise Failure("interrupted")
         raise Failure(f"The server closed the connection. The end of its log:\n{self.tail()}")
 
     def tail(self, lines: int = 20) -> str:

@@ -19,6 +19,8 @@ from tqdm import tqdm
 
 WORKFLOW = ROOT / "workflows" / "01_first_edit.json"
 CACHE = Path(os.environ["EI2_CACHE"])
+DEMO_NAMES = ("demo.safetensors", "demo.mp4")
+TEMPLATE_NAMES = ("v1-5-pruned-emaonly-fp16.safetensors", "my_clip.mp4")  # what the templates hold
 STAGES = {"EI2OneShotTune": "tune", "EI2InvertVideo": "invert", "EI2Sampler": "sample"}
 RANDOM = """No --checkpoint given: a small checkpoint of Stable Diffusion 1.x's shape with RANDOM weights is used, so
 the edited picture is noise. Everything else is real: the server, the nodes, tuning, inversion, sampling, the files.
@@ -32,7 +34,8 @@ def main() -> int:
     began = time.monotonic()
     try:
         with Server(CACHE / "demo") as server:
-            stage(options, server)
+            checkpoint = options.checkpoint or random_checkpoint()
+            stage(server, DEMO_NAMES, checkpoint, options.clip or bunny(), options.frames)
             seconds = {"start": time.monotonic() - began}
             video, figures = edit(options, server, seconds)
         seconds["total"] = time.monotonic() - began
@@ -77,10 +80,10 @@ def existing(name: str) -> Path:
     return path.resolve()
 
 
-def stage(options, server: Server) -> None:
-    """Put checkpoint and clip where the server looks for them."""
-    place(options.checkpoint or random_checkpoint(), server.folder / "models" / "checkpoints" / "demo.safetensors")
-    video_files.cut(options.clip or bunny(), server.folder / "input" / "demo.mp4", options.frames)
+def stage(server: Server, names: tuple[str, str], checkpoint: Path, clip: Path, frames: int) -> None:
+    """Put a checkpoint and the first frames of a clip where the server looks for them, under these names."""
+    place(checkpoint, server.folder / "models" / "checkpoints" / names[0])
+    video_files.cut(clip, server.folder / "input" / names[1], frames)
 
 
 def random_checkpoint() -> Path:
@@ -99,8 +102,7 @@ def bunny() -> Path:
 def workflow_prompt(options, server: Server) -> dict:
     """The shipped workflow with the demo's files, sizes and words."""
     prompt = to_prompt(json.loads(WORKFLOW.read_text(encoding="utf-8")), server.request("/object_info"))
-    find(prompt, "CheckpointLoaderSimple")["ckpt_name"] = "demo.safetensors"
-    find(prompt, "LoadVideo")["file"] = "demo.mp4"
+    find(prompt, "CheckpointLoaderSimple")["ckpt_name"], find(prompt, "LoadVideo")["file"] = DEMO_NAMES
     find(prompt, "ImageFromBatch")["length"] = options.frames
     find(prompt, "ImageScale").update(width=options.size, height=options.size)
     find(prompt, "EI2OneShotTune")["steps"] = options.steps
@@ -153,7 +155,7 @@ class Watcher:
 
 def draw(options, video: Path) -> Path:
     """The contact sheet: what the workflow saw above, what it made below."""
-    source = video_files.read(CACHE / "demo" / "input" / "demo.mp4")
+    source = video_files.read(CACHE / "demo" / "input" / DEMO_NAMES[1])
     sheet = options.out / "sheet.png"
     rows = [[video_files.fill(frame, options.size, options.size) for frame in source], video_files.read(video)]
     video_files.contact_sheet(rows).save(sheet)

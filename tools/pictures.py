@@ -1,25 +1,21 @@
 """Redraws docs/graph.png and the picture beside every template, from a small run in the real editor."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import demo
 import editor
-import video_files
-from comfy_server import ROOT, Server, place
+from comfy_server import ROOT, Server
 from PIL import Image
 
 SMALL = {"ImageScale": {"width": 64, "height": 64}, "EI2OneShotTune": {"steps": 20}}
 
 
 def main() -> None:
-    with Server(Path(os.environ["EI2_CACHE"]) / "pictures") as server:
-        # The names the templates hold.
-        place(demo.random_checkpoint(), server.folder / "models/checkpoints/v1-5-pruned-emaonly-fp16.safetensors")
-        video_files.cut(demo.bunny(), server.folder / "input" / "my_clip.mp4", 8)
+    with Server(demo.CACHE / "pictures") as server:
+        demo.stage(server, demo.TEMPLATE_NAMES, demo.random_checkpoint(), demo.bunny(), 8)
         with editor.editor(server, 2400, 1200) as page:
             for path in sorted((ROOT / "workflows").glob("*.json")):
                 draw(page, path)

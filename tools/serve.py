@@ -1,16 +1,12 @@
 """ComfyUI in the browser, with this pack and the demo's clip, in a folder of its own in your cache."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import video_files
-from comfy_server import Server, place
-from demo import bunny, existing, random_checkpoint
-
-CACHE = Path(os.environ["EI2_CACHE"])
+from comfy_server import Server
+from demo import CACHE, TEMPLATE_NAMES, bunny, existing, random_checkpoint, stage
 
 
 def main() -> None:
@@ -20,11 +16,11 @@ def main() -> None:
     options = parser.parse_args()
     server = Server(CACHE / "serve", options.port)
     checkpoint = options.checkpoint or random_checkpoint()
-    place(checkpoint, server.folder / "models" / "checkpoints" / checkpoint.name)
-    video_files.cut(bunny(), server.folder / "input" / "my_clip.mp4", 8)
+    stage(server, (checkpoint.name, TEMPLATE_NAMES[1]), checkpoint, bunny(), 8)
     print(f"Starting ComfyUI; its files are in {server.folder}", flush=True)
     with server:
-        print(f"Open {server.url} and choose Workflow > Browse Templates > ComfyUI-EI2. Stop with Ctrl+C.", flush=True)
+        print(f"Open {server.url} and choose Workflow > Browse Templates > ComfyUI-EI2.", flush=True)
+        print(f"Choose {checkpoint.name} in Load Checkpoint. Stop with Ctrl+C.", flush=True)
         server.process.wait()
 
 

@@ -17,19 +17,14 @@ if os.environ.get("COMFYUI_PATH"):
 else:
     collect_ignore_glob = ["test_*.py"]  # `python dev.py test` finds or installs a host
 
-TEMPLATE_NAMES = [
-    ("models/checkpoints", "demo.safetensors", "v1-5-pruned-emaonly-fp16.safetensors"),
-    ("input", "demo.mp4", "my_clip.mp4"),
-]
 SMALL = {"frames": 3, "size": 64, "steps": 3, "caption": "a rabbit", "prompt": "a fox"}
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     with comfy_server.Server(tmp_path_factory.mktemp("comfyui")) as running:
-        demo.stage(SimpleNamespace(checkpoint=None, clip=None, **SMALL), running)
-        for folder, name, template in TEMPLATE_NAMES:
-            comfy_server.place(running.folder / folder / name, running.folder / folder / template)
+        for names in (demo.DEMO_NAMES, demo.TEMPLATE_NAMES):
+            demo.stage(running, names, demo.random_checkpoint(), demo.bunny(), SMALL["frames"])
         yield running
 
 
