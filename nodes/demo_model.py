@@ -21,8 +21,12 @@ class LoadDemoModel(io.ComfyNode):
             inputs=[],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="For Inflate UNet to EI², or KSampler."),
-                io.Clip.Output(display_name="CLIP", tooltip="For CLIP Text Encode. Knows few words; an error lists them."),
-                io.Vae.Output(display_name="VAE", tooltip="For VAE Encode and VAE Decode; 4 pixels a latent, 8 channels."),
+                io.Clip.Output(
+                    display_name="CLIP", tooltip="For CLIP Text Encode. Knows few words; an error lists them."
+                ),
+                io.Vae.Output(
+                    display_name="VAE", tooltip="For VAE Encode and VAE Decode; 4 pixels a latent, 8 channels."
+                ),
             ],
         )
 
@@ -50,7 +54,9 @@ class DemoClip(io.ComfyNode):
                     tooltip="The background's colour; not the shape's.",
                 ),
                 io.Combo.Input("motion", options=list(clips.MOTIONS), default="slide", tooltip="How it moves."),
-                io.Int.Input("frames", default=clips.FRAMES, min=1, max=64, tooltip="How many frames the motion takes."),
+                io.Int.Input(
+                    "frames", default=clips.FRAMES, min=1, max=64, tooltip="How many frames the motion takes."
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="IMAGE", tooltip="The frames."),

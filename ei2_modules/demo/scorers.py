@@ -81,6 +81,7 @@ def _object(difference: Tensor, strongest: float, near) -> tuple[Tensor, str, fl
     largest = max(int(body.sum()) for body, _, _ in found)
     return max(found, key=lambda f: f[2] * (int(f[0].sum()) / largest) ** PREFER_LARGE)
 
+
 def _ground(picture: Tensor) -> Tensor:
     """The background as a plane of colour, fitted to the pixels that lie on it."""
     size = len(picture)

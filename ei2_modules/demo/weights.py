@@ -44,6 +44,7 @@ def load(path: Path = FILE) -> DemoWeights:
         part, _, key = name.partition(".")
         parts.setdefault(part, {})[key] = tensor.float() if tensor.is_floating_point() else tensor
     if set(parts) != set(PARTS):
-        raise EI2Error(f"The miniature model {path} holds {sorted(parts)}, not {sorted(PARTS)}. Install the pack again.")
+        raise EI2Error(
+            f"The miniature model {path} holds {sorted(parts)}, not {sorted(PARTS)}. Install the pack again."
+        )
     return DemoWeights(**parts, training=training)
-

@@ -119,6 +119,7 @@ class _TextModel(nn.Module, comfy.sd1_clip.ClipTokenWeightEncoder):
         super().__init__()
         self.encoder = text_encoder.TextEncoder().eval()
         self.dtypes = {torch.float32}
+        self.special_tokens: dict = {}  # the host asks for it
 
     def encode_token_weights(self, tokens: dict):
         return super().encode_token_weights(tokens["words"])
@@ -151,7 +152,10 @@ def _clip(weights) -> comfy.sd.CLIP:
 def _vae(weights) -> comfy.sd.VAE:
     """The host makes a VAE only around a network it knows: it is given a small one, which is then exchanged."""
     parts = {"ch": 32, "ch_mult": [1], "num_res_blocks": 1, "z_channels": 4, "in_channels": 3, "out_ch": 3}
-    params = {"embed_dim": 4, "ddconfig": {**parts, "double_z": True, "resolution": 8, "attn_resolutions": [], "dropout": 0.0}}
+    params = {
+        "embed_dim": 4,
+        "ddconfig": {**parts, "double_z": True, "resolution": 8, "attn_resolutions": [], "dropout": 0.0},
+    }
     known = AutoencoderKL(**params)
     vae = comfy.sd.VAE(known.state_dict(), config={"params": params}, dtype=torch.float32)
     network = autoencoder.Autoencoder()
