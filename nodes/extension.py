@@ -1,5 +1,6 @@
 """The list of nodes ComfyUI is given."""
 
+from .demo_model import DemoClip, LoadDemoModel
 from .host import storage
 from .host.api import ComfyExtension
 from .inflate_unet import InflateUNet
@@ -9,7 +10,18 @@ from .sampler import EI2DDIMSampler, EI2Sampler
 from .tuned_weights import LoadWeights, SaveWeights
 from .video_metrics import VideoMetrics
 
-NODES = [InflateUNet, OneShotTune, InvertVideo, EI2Sampler, EI2DDIMSampler, SaveWeights, LoadWeights, VideoMetrics]
+NODES = [
+    InflateUNet,
+    OneShotTune,
+    InvertVideo,
+    EI2Sampler,
+    EI2DDIMSampler,
+    SaveWeights,
+    LoadWeights,
+    VideoMetrics,
+    LoadDemoModel,
+    DemoClip,
+]
 
 
 class EI2Extension(ComfyExtension):
