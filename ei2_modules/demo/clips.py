@@ -36,7 +36,7 @@ def _pass(scene: Scene, t: float) -> Scene:
 
 
 def _hide(scene: Scene, t: float) -> Scene:
-    return replace(scene.change(x=0.2 + 0.6 * t), bar=0.5)
+    return replace(scene.change(x=0.22 + 0.56 * t), bar=0.5)
 
 
 def _light(scene: Scene, t: float) -> Scene:

@@ -39,7 +39,7 @@ def load(path: Path = FILE) -> DemoWeights:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise EI2Error(f"The miniature model {path} cannot be read ({error}). Install the pack again.") from error
-    parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+    parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         part, _, key = name.partition(".")
         parts.setdefault(part, {})[key] = tensor.float() if tensor.is_floating_point() else tensor
