@@ -24,6 +24,7 @@ PREFER_LARGE = 0.3  # how much a mask's area counts beside its overlap with a sh
 CELLS = 40  # px, side of the patch in which shapes are compared
 REACH = 1.25  # half that side, in square roots of the area
 EVEN = 0.84  # share of one colour from which an object counts as plain
+NOISE_SPREAD = 4.9  # normal noise: from its median absolute deviation to the distance of its 5th and 95th percentile
 STRAIGHT = 0.5  # coherence of the gradients from which a pattern counts as stripes
 
 
@@ -59,7 +60,7 @@ def read(picture: Tensor, near: tuple[float, float] | None = None) -> Reading:
     painted = (difference > min(CONTRAST * strongest, CLEAR)) & body
     hollow = _is_hollow(difference > CONTRAST * strongest, body)
     style, colour, background = _colours(picture, ground, painted if hollow else _flat(picture, painted))
-    texture = "plain" if hollow else _texture(picture, body, strongest)
+    texture = "plain" if hollow else _texture(picture, body, strongest, _noise(picture - ground, body))
     style = "outline" if hollow and style == "plain" else style
     y, x = ((body.nonzero().float().mean(dim=0) + 0.5) / len(body)).tolist()
     return Reading(colour, background, shape, texture, style, x, y, body.float().mean().item(), overlap)
@@ -102,8 +103,10 @@ def _ground(picture: Tensor) -> Tensor:
 
 
 def _filled(mask: Tensor, closing: int) -> Tensor:
-    """Small gaps closed and holes filled."""
-    closed = _inner(_grown(mask, closing), closing) | mask
+    """Small gaps closed and holes filled; nothing is closed towards the picture's edge."""
+    room = 2 * closing + 1
+    wide = F.pad(mask, (room,) * 4)
+    closed = _inner(_grown(wide, closing), closing)[room:-room, room:-room] | mask
     outside = F.pad(~closed, (1, 1, 1, 1), value=True)
     reached = torch.zeros_like(outside)
     reached[0] = True
@@ -206,15 +209,22 @@ def _name(colour: Tensor, style: str = "plain") -> tuple[float, str]:
     return distance.min().item(), list(COLOURS)[int(distance.argmin())]
 
 
-def _texture(picture: Tensor, body: Tensor, strongest: float) -> str:
-    """Plain, striped or dotted: by how far the colours inside spread and how parallel their gradients are."""
+def _noise(difference: Tensor, body: Tensor) -> Tensor:
+    """Median absolute deviation of the background, per channel."""
+    around = ~_grown(body, 2)
+    return difference[around].abs().median(dim=0).values if around.any() else torch.zeros(3)
+
+
+def _texture(picture: Tensor, body: Tensor, strongest: float, noise: Tensor) -> str:
+    """Plain, striped or dotted: by how far the colours inside spread beyond the noise around them, and how parallel
+    their gradients are."""
     inside = _inner(body, 2)
     if inside.sum() < 16:
         return "plain"
     pixels = picture[inside]
     low, high = torch.quantile(pixels, 0.05, dim=0), torch.quantile(pixels, 0.95, dim=0)
     spread = (high - low).norm().item()
-    if spread < 0.35 * strongest:
+    if spread**2 - (NOISE_SPREAD * noise).square().sum().item() < (0.35 * strongest) ** 2:
         return "plain"
     axis = (high - low) / spread
     brightness = picture @ axis
