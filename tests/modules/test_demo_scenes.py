@@ -190,7 +190,9 @@ def test_scenes_of_one_batch_do_not_meet():
     assert pictures.shape == (40, 64, 64, 3) and masks.shape == (40, 64, 64)
     assert pictures.min() >= 0 and pictures.max() <= 1 and masks.min() >= 0 and masks.max() <= 1
     for i, scene in enumerate(batch):
-        assert torch.equal(pictures[i], seen(scene)[0]) and torch.equal(masks[i], seen(scene)[1])
+        picture, mask = seen(scene)
+        torch.testing.assert_close(pictures[i], picture, rtol=0, atol=1e-5)
+        torch.testing.assert_close(masks[i], mask, rtol=0, atol=1e-5)
 
 
 def test_styles_change_colours_and_outlines_only_the_inside():
