@@ -4,6 +4,7 @@
     python dev.py test     every test this machine can run
     python dev.py serve    ComfyUI in the browser, with this pack and a clip to try
     python dev.py bench    a benchmark; without a name, the list of them
+    python dev.py train    the miniature model that ships with the pack, again from nothing
 
 Needs Python 3.10 or newer and nothing else. The first call makes a virtual environment in your cache folder;
 later calls, also from other clones, use it again. ComfyUI is taken from COMFYUI_PATH, or from the installation
@@ -29,7 +30,7 @@ LAYERS = ["tests/static", "tests/modules", "tests/nodes", "tests/host"]  # faste
 
 def main() -> int:
     command, *options = sys.argv[1:] or ["help"]
-    commands = {"demo": demo, "test": test, "serve": serve, "bench": bench}
+    commands = {"demo": demo, "test": test, "serve": serve, "bench": bench, "train": train}
     if command not in commands:
         print(__doc__)
         return 0 if command in ("help", "-h", "--help") else 2
@@ -51,6 +52,10 @@ def demo(options: list[str]) -> int:
 
 def serve(options: list[str]) -> int:
     return run(ROOT / "tools" / "serve.py", *options, folder=Path.cwd())
+
+
+def train(options: list[str]) -> int:
+    return run(ROOT / "tools" / "train_demo_model.py", *options, folder=Path.cwd())
 
 
 def test(options: list[str]) -> int:

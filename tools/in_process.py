@@ -15,7 +15,10 @@ PACK = "ei2_pack"
 
 
 def load_host(cpu: bool | None = None) -> None:
-    """Import ComfyUI from COMFYUI_PATH; on the CPU when asked to, or when there is no GPU."""
+    """Import ComfyUI from COMFYUI_PATH; on the CPU when asked to, or when there is no GPU. Once: later calls do
+    nothing, so that a test may import a program."""
+    if "comfy.cli_args" in sys.modules:
+        return
     import torch
 
     cpu = not torch.cuda.is_available() if cpu is None else cpu
@@ -32,7 +35,9 @@ def load_host(cpu: bool | None = None) -> None:
 
 
 def load_pack() -> None:
-    """Import the pack under the name PACK."""
+    """Import the pack under the name PACK, once."""
+    if PACK in sys.modules:
+        return
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     sys.modules[PACK] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[PACK])

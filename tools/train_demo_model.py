@@ -117,7 +117,7 @@ def encoded(options, coder, pool: list, captions: list[str]) -> tuple[Tensor, Te
     with autocast():
         parts = [coder.encode(pictures(pool[i : i + 64])).half() for i in range(0, len(pool), 64)]
     print(f"{len(pool)} scenes encoded in {time.monotonic() - began:.0f} s", flush=True)
-    torch.save({"latents": torch.cat(parts)}, path)
+    keep({"latents": torch.cat(parts)}, path)
     return torch.cat(parts), vocabulary.batch(captions).to(DEVICE)
 
 
@@ -197,11 +197,16 @@ def train(name: str, models: nn.ModuleDict, loss, steps: int, rate: float, optio
             saved = now
             state = {"models": models.state_dict(), "average": average.state_dict()}
             state |= {"optimiser": optimiser.state_dict(), "done": step + 1, "losses": losses}
-            torch.save({**state, "seconds": seconds + now - began}, path.with_suffix(".partial"))
-            path.with_suffix(".partial").replace(path)
+            keep({**state, "seconds": seconds + now - began}, path)
     spent = torch.load(path)["seconds"] if done == steps else seconds + time.monotonic() - began
     log["stages"][name] = {"steps": steps, "seconds": round(spent), "losses": losses}
     return average
+
+
+def keep(state: dict, path: Path) -> None:
+    """Save without ever leaving half a file."""
+    torch.save(state, path.with_suffix(".partial"))
+    path.with_suffix(".partial").replace(path)
 
 
 def learning_rate(step: int, steps: int) -> float:

@@ -96,7 +96,7 @@ def _colour(scenes, things: list[Thing], layer: int, u: Tensor, v: Tensor) -> Te
     first = torch.tensor([COLOURS[thing.colour] for thing in things])
     if layer == 0:
         first = first + torch.tensor([scene.shift for scene in scenes])
-    second = torch.tensor([COLOURS["black" if thing.colour in ("white", "yellow") else "white"] for thing in things])
+    second = torch.tensor([COLOURS[second_colour(thing.colour)] for thing in things])
     from_middle = ((v / STRIPE).remainder(1) - 0.5).abs() * STRIPE
     stripes = (0.5 + STRIPE_SHARE * STRIPE / 2 - from_middle).clamp(0, 1)
     column, row = (((axis / DOT).remainder(1) - 0.5) * DOT for axis in (u, v))
@@ -105,6 +105,11 @@ def _colour(scenes, things: list[Thing], layer: int, u: Tensor, v: Tensor) -> Te
     share = torch.where(kind == 1, stripes, torch.where(kind == 2, dots, torch.zeros(())))[..., None]
     first, second = first[:, None, None], second[:, None, None]
     return first + share * (second - first)
+
+
+def second_colour(colour: str) -> str:
+    """Of stripes and dots on a thing of this colour."""
+    return "black" if colour in ("white", "yellow") else "white"
 
 
 def develop(colours: Tensor, style: str) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 
 if os.environ.get("COMFYUI_PATH"):
-    sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools")]
+    sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools"), str(HERE.parents[1] / "benchmarks")]
     import in_process
 
     in_process.load_host(cpu=True)

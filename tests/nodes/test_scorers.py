@@ -5,10 +5,12 @@ from math import isnan
 from random import Random
 
 import pytest
+import scorers
 import torch
+from in_process import pack
 
-from ei2_modules.demo import scenes, scorers
-from ei2_modules.demo.scenes import Scene, Thing
+scenes = pack("ei2_modules.demo.scenes")
+Scene, Thing = scenes.Scene, scenes.Thing
 
 ATTRIBUTES = ("colour", "background", "shape", "style")
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import cache
 from math import pi
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from in_process import pack
+from scipy import ndimage
 from torch import Tensor
 
-from . import scenes
-from .scenes import Scene, Thing
-from .vocabulary import COLOURS, SHAPES, STYLES
+scenes, vocabulary = pack("ei2_modules.demo.scenes"), pack("ei2_modules.demo.vocabulary")
+COLOURS, SHAPES = vocabulary.COLOURS, vocabulary.SHAPES
 
 CONTRAST = 0.4  # of the strongest difference from the background: where an object begins
 CLEAR = 0.12  # difference that is an object wherever it is seen
@@ -23,8 +25,8 @@ SMALLEST = 12  # px
 PREFER_LARGE = 0.3  # how much a mask's area counts beside its overlap with a shape
 CELLS = 40  # px, side of the patch in which shapes are compared
 REACH = 1.25  # half that side, in square roots of the area
-EVEN = 0.84  # share of one colour from which an object counts as plain
-NOISE_SPREAD = 4.9  # normal noise: from its median absolute deviation to the distance of its 5th and 95th percentile
+PATTERNED = 0.5  # of the way to a texture's second colour: from there on an object is not plain
+NOISE_SPREAD = 4.9  # from the median absolute deviation of normal noise to the distance of its 5th and 95th percentile
 STRAIGHT = 0.5  # coherence of the gradients from which a pattern counts as stripes
 
 
@@ -60,7 +62,7 @@ def read(picture: Tensor, near: tuple[float, float] | None = None) -> Reading:
     painted = (difference > min(CONTRAST * strongest, CLEAR)) & body
     hollow = _is_hollow(difference > CONTRAST * strongest, body)
     style, colour, background = _colours(picture, ground, painted if hollow else _flat(picture, painted))
-    texture = "plain" if hollow else _texture(picture, body, strongest, _noise(picture - ground, body))
+    texture = "plain" if hollow else _texture(picture, body, _noise(picture - ground, body), style, colour)
     style = "outline" if hollow and style == "plain" else style
     y, x = ((body.nonzero().float().mean(dim=0) + 0.5) / len(body)).tolist()
     return Reading(colour, background, shape, texture, style, x, y, body.float().mean().item(), overlap)
@@ -107,14 +109,7 @@ def _filled(mask: Tensor, closing: int) -> Tensor:
     room = 2 * closing + 1
     wide = F.pad(mask, (room,) * 4)
     closed = _inner(_grown(wide, closing), closing)[room:-room, room:-room] | mask
-    outside = F.pad(~closed, (1, 1, 1, 1), value=True)
-    reached = torch.zeros_like(outside)
-    reached[0] = True
-    while True:
-        further = _cross_grown(reached) & outside
-        if torch.equal(further, reached):
-            return ~reached[1:-1, 1:-1]
-        reached = further
+    return torch.from_numpy(ndimage.binary_fill_holes(closed.numpy()))
 
 
 def _choose(mask: Tensor, near: tuple[float, float] | None) -> Tensor:
@@ -131,16 +126,9 @@ def _choose(mask: Tensor, near: tuple[float, float] | None) -> Tensor:
 
 
 def _parts(mask: Tensor) -> list[Tensor]:
-    """The connected parts of a mask."""
-    parts, left = [], mask.clone()
-    while left.any():
-        part = torch.zeros_like(mask)
-        part[tuple(left.nonzero()[0])] = True
-        while not torch.equal(further := _grown(part, 1) & left, part):
-            part = further
-        parts.append(part)
-        left &= ~part
-    return parts
+    """The connected parts of a mask, over corners too."""
+    labels, count = ndimage.label(mask.numpy(), np.ones((3, 3)))
+    return [torch.from_numpy(labels == i + 1) for i in range(count)]
 
 
 def _shape(body: Tensor) -> tuple[str, float]:
@@ -158,7 +146,10 @@ def _templates() -> tuple[list[str], Tensor]:
     symmetry = {"circle": 1, "square": 4, "triangle": 3, "star": 5, "cross": 4}
     names = [shape for shape in SHAPES for _ in range(turns[shape])]
     angles = [2 * pi / symmetry[shape] * i / turns[shape] for shape in SHAPES for i in range(turns[shape])]
-    drawn = [Scene((Thing(s, "red", radius=0.3, angle=a),), "white") for s, a in zip(names, angles, strict=True)]
+    drawn = [
+        scenes.Scene((scenes.Thing(s, "red", radius=0.3, angle=a),), "white")
+        for s, a in zip(names, angles, strict=True)
+    ]
     return names, torch.stack([_normalised(mask) for mask in scenes.render(drawn)[1]])
 
 
@@ -215,7 +206,7 @@ def _noise(difference: Tensor, body: Tensor) -> Tensor:
     return difference[around].abs().median(dim=0).values if around.any() else torch.zeros(3)
 
 
-def _texture(picture: Tensor, body: Tensor, strongest: float, noise: Tensor) -> str:
+def _texture(picture: Tensor, body: Tensor, noise: Tensor, style: str, colour: str) -> str:
     """Plain, striped or dotted: by how far the colours inside spread beyond the noise around them, and how parallel
     their gradients are."""
     inside = _inner(body, 2)
@@ -224,7 +215,9 @@ def _texture(picture: Tensor, body: Tensor, strongest: float, noise: Tensor) -> 
     pixels = picture[inside]
     low, high = torch.quantile(pixels, 0.05, dim=0), torch.quantile(pixels, 0.95, dim=0)
     spread = (high - low).norm().item()
-    if spread**2 - (NOISE_SPREAD * noise).square().sum().item() < (0.35 * strongest) ** 2:
+    first, second = (_palette(style)[list(COLOURS).index(name)] for name in (colour, scenes.second_colour(colour)))
+    enough = PATTERNED * (first - second).norm().item()
+    if spread**2 - (NOISE_SPREAD * noise).square().sum().item() < enough**2:
         return "plain"
     axis = (high - low) / spread
     brightness = picture @ axis
@@ -236,19 +229,12 @@ def _texture(picture: Tensor, body: Tensor, strongest: float, noise: Tensor) -> 
 
 
 def _grown(mask: Tensor, by: int) -> Tensor:
-    return F.max_pool2d(mask[None, None].float(), 2 * by + 1, 1, by)[0, 0] > 0
-
-
-def _cross_grown(mask: Tensor) -> Tensor:
-    """Grown by one, not around corners."""
-    m = mask[None, None].float()
-    across, along = F.max_pool2d(m, (1, 3), 1, (0, 1)), F.max_pool2d(m, (3, 1), 1, (1, 0))
-    return torch.maximum(across, along)[0, 0] > 0
+    return torch.from_numpy(ndimage.maximum_filter(mask.numpy(), 2 * by + 1))
 
 
 def _inner(mask: Tensor, by: int) -> Tensor:
     """Shrunk; beyond the picture's edge the mask is thought to go on."""
-    return ~_grown(~mask, by)
+    return torch.from_numpy(ndimage.minimum_filter(mask.numpy(), 2 * by + 1))
 
 
 def _flat(picture: Tensor, mask: Tensor) -> Tensor:
@@ -259,7 +245,7 @@ def _flat(picture: Tensor, mask: Tensor) -> Tensor:
     return mask & (change <= change[mask].median())
 
 
-def right(reading: Reading, scene: Scene) -> dict[str, bool]:
+def right(reading: Reading, scene) -> dict[str, bool]:
     """Which of the scene's attributes a reading has right; style means texture and style together."""
     thing = scene.things[0]
     return {
@@ -268,6 +254,3 @@ def right(reading: Reading, scene: Scene) -> dict[str, bool]:
         "shape": reading.shape == thing.shape,
         "style": reading.look == (thing.texture, scene.style),
     }
-
-
-assert set(STYLES) == {"plain", "night", "pastel", "outline"}

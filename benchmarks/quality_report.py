@@ -1,0 +1,180 @@
+"""Tables and the figure of the quality benchmark, from its lines of results. The clip is the unit of statistics."""
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+
+from scipy.stats import t as student
+
+HEADINGS = {
+    "success": "edit done",
+    "kept": "rest kept",
+    "slope": "motion slope",
+    "correlation": "motion corr.",
+    "centroid_px": "centroid px",
+    "mae": "error to truth",
+    "outside_mae": "error outside",
+    "warp_outside": "flicker outside",
+    "warp_object": "flicker object",
+    "colour_deviation": "colour dev.",
+    "reconstruction_db": "reconstr. dB",
+    "mean_shift": "mean shift",
+    "covariance_shift": "cov. shift",
+    "mean_shift_before": "mean shift untuned",
+    "seconds": "seconds",
+    "peak_mib": "peak MiB",
+}
+PER_CLIP = ("success", "slope", "centroid_px", "mae", "outside_mae", "warp_outside")
+ORDER = ("per-frame", "Tune-A-Video", "EI² r=2", "EI² r=4")
+
+
+def rows(path: Path) -> list[dict]:
+    """The whole lines of a results file."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue  # cut short by a crash: that run is done again
+    return found
+
+
+def identity(job: dict) -> tuple:
+    """What makes a run, among the keys of a line."""
+    names = ("clip", "clip_seed", "method", "seed", "steps", "learning_rate", "ddim_steps", "guidance")
+    return tuple(job[name] for name in names)
+
+
+def figures(row: dict) -> dict[str, float | None]:
+    """One number a measure for one run: the mean over its edits."""
+    edits = row["edits"]
+    found = {}
+    for name in next(iter(edits.values())):
+        if name not in ("colour", "background", "shape", "style"):
+            found[name] = average(edit[name] for edit in edits.values())
+    found["success"] = average(edit[kind] for kind, edit in edits.items())
+    found["kept"] = average(edit[a] for k, edit in edits.items() for a in edits if a != k)
+    for kind, edit in edits.items():
+        found[f"success {kind}"] = edit[kind]
+    after = row.get("after") or {}
+    before = row.get("before") or {}
+    found |= {name: after.get(name) for name in ("mean_shift", "covariance_shift")}
+    found["mean_shift_before"] = before.get("mean_shift")
+    return found | {name: row[name] for name in ("reconstruction_db", "seconds", "peak_mib")}
+
+
+def average(values) -> float | None:
+    known = [v for v in values if v is not None and math.isfinite(v)]
+    return mean(known) if known else None
+
+
+def by_clip(found: list[dict], measure: str) -> dict[tuple, dict[str, float]]:
+    """(method, steps) -> clip -> mean over seeds."""
+    values: dict[tuple, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for row in found:
+        values[row["method"], row["steps"]][row["clip"]].append(figures(row)[measure])
+    means = {k: {clip: average(v) for clip, v in clips.items()} for k, clips in values.items()}
+    return {k: {clip: v for clip, v in clips.items() if v is not None} for k, clips in means.items()}
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half of its 95 % interval, by Student's t."""
+    if len(values) < 2:
+        return (values[0] if values else math.nan), math.nan
+    return mean(values), student.ppf(0.975, len(values) - 1) * stdev(values) / len(values) ** 0.5
+
+
+def number(value: float, half: float | None = None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 3
+    text = f"{value:.{digits}f}"
+    return text if half is None or math.isnan(half) else f"{text} ± {half:.{digits}f}"
+
+
+def table(header: list[str], lines: list[list[str]]) -> str:
+    """Markdown."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines])
+
+
+def summary(found: list[dict]) -> str:
+    """A line a method: mean over clips and its 95 % interval."""
+    lines = defaultdict(list)
+    for name in HEADINGS:
+        for method, clips in by_clip(found, name).items():
+            lines[method].append(number(*interval(list(clips.values()))) if clips else "-")
+    several = len({steps for _, steps in lines}) > 1
+    named = [[f"{m}, {s} steps" if several else m, *cells] for (m, s), cells in sorted(lines.items(), key=_order)]
+    return table(["method", *HEADINGS.values()], named)
+
+
+def _order(item):
+    (method, steps), _ = item
+    return (ORDER.index(method) if method in ORDER else len(ORDER), method, steps)
+
+
+def differences(found: list[dict], ours: str = "EI² r=2", other: str = "Tune-A-Video") -> str:
+    """Paired by clip: ours minus the other, its 95 % interval, and on how many clips it is above 0."""
+    lines = []
+    for name, heading in HEADINGS.items():
+        clips = by_clip(found, name)
+        steps = max((s for m, s in clips if m == ours), default=None)
+        a, b = clips.get((ours, steps), {}), clips.get((other, steps), {})
+        pairs = [a[clip] - b[clip] for clip in a if clip in b]
+        if pairs:
+            lines.append([heading, number(*interval(pairs)), f"{sum(p > 0 for p in pairs)} of {len(pairs)}"])
+    return table(["measure", f"{ours} minus {other}", "clips above 0"], lines)
+
+
+def per_clip(found: list[dict]) -> str:
+    lines = []
+    tables = {name: by_clip(found, name) for name in PER_CLIP}
+    for clip in sorted({row["clip"] for row in found}):
+        for key, _ in sorted(tables["mae"].items(), key=_order):
+            if clip in tables["mae"][key]:
+                cells = [number(tables[name][key].get(clip)) for name in PER_CLIP]
+                lines.append([clip, key[0], *cells])
+    return table(["clip", "method", *(HEADINGS[name] for name in PER_CLIP)], lines)
+
+
+def by_edit(found: list[dict]) -> str:
+    kinds = list(found[0]["edits"])
+    tables = [by_clip(found, f"success {kind}") for kind in kinds]
+    lines = [
+        [key[0], *(number(*interval(list(t[key].values()))) for t in tables)]
+        for key, _ in sorted(tables[0].items(), key=_order)
+    ]
+    return table(["edit done", *kinds], lines)
+
+
+def choice(found: list[dict]) -> str:
+    """The rule: the learning rate with the smallest error to the truth, over all methods and clips together."""
+    errors = defaultdict(list)
+    for row in found:
+        errors[row["learning_rate"]].append(figures(row)["mae"])
+    lines = [[f"{rate:g}", number(mean(values))] for rate, values in sorted(errors.items())]
+    best = min(errors, key=lambda rate: mean(errors[rate]))
+    return table(["learning rate", "error to truth"], lines) + f"\n\nChosen: {best:g}"
+
+
+def tables(found: list[dict], parts: dict[str, set]) -> str:
+    """Everything, part by part."""
+    texts = []
+    for part, wanted in parts.items():
+        chosen = [row for row in found if identity(row) in wanted]
+        if chosen:
+            counts = f"{len({r['clip'] for r in chosen})} clips, {len({r['seed'] for r in chosen})} seeds"
+            texts += [f"## {part}: {counts}", summary(chosen)]
+        if chosen and part == "main":
+            texts += [by_edit(chosen), differences(chosen), per_clip(chosen)]
+    return "\n\n".join(texts)
+
+
+def write(path: Path, parts: dict[str, set]) -> None:
+    """The tables as Markdown beside the results."""
+    text = tables(rows(path), parts)
+    target = path.with_suffix(".md")
+    target.write_text(text + "\n", encoding="utf-8")
+    print(f"{text}\n\n{target}")

@@ -1,0 +1,74 @@
+"""Training of the miniature model: a stopped run ends where an uninterrupted one does."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+import train_demo_model
+from torch import nn
+
+STEPS = 6
+
+
+def training(folder, stop_at=None):
+    """The averaged weights and losses of a small model; stopped by an error at a step, if asked."""
+    folder.mkdir(exist_ok=True)
+    steps = []
+
+    def loss(models, random):
+        if len(steps) == stop_at:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return models["norm"](models["linear"](torch.randn(8, 4, generator=random))).float().square().mean()
+
+    log = {"stages": {}}
+    with torch.inference_mode(False), torch.enable_grad():
+        torch.manual_seed(0)
+        models = nn.ModuleDict({"linear": nn.Linear(4, 4), "norm": nn.BatchNorm1d(4)})
+        average = train_demo_model.train("small", models, loss, STEPS, 0.1, Namespace(out=folder, seed=3), log)
+    return average.state_dict(), log["stages"]["small"]["losses"], len(steps)
+
+
+@pytest.fixture
+def save_every_step(monkeypatch):
+    monkeypatch.setattr(train_demo_model, "SAVE_EVERY", -1)
+    monkeypatch.setattr(train_demo_model, "REPORT_EVERY", 1)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_a_stopped_run_ends_as_an_uninterrupted_one(tmp_path, save_every_step, stop_at):
+    whole, losses, _ = training(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path / "stopped", stop_at)
+    resumed, its_losses, steps = training(tmp_path / "stopped")
+    assert steps == STEPS - stop_at
+    assert its_losses == losses
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first, losses, _ = training(tmp_path)
+    again, its_losses, steps = training(tmp_path)
+    assert steps == 0 and its_losses == losses
+    assert all(torch.equal(again[name], first[name]) for name in first)
+
+
+def test_the_average_is_no_single_step(tmp_path):
+    average, *_ = training(tmp_path)
+    state = torch.load(tmp_path / "small.pt")
+    assert not torch.equal(average["linear.weight"], state["models"]["linear.weight"])
+
+
+def test_half_a_state_is_never_left(tmp_path, monkeypatch):
+    """A crash in the middle of a save leaves the state before it."""
+    path = tmp_path / "state.pt"
+    train_demo_model.keep({"step": 1}, path)
+
+    def crash(state, target):
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", crash)
+    with pytest.raises(OSError):
+        train_demo_model.keep({"step": 2}, path)
+    assert torch.load(path) == {"step": 1}
