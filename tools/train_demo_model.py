@@ -33,6 +33,7 @@ BATCH = 32
 WARM_UP = 100  # steps
 OFFSET_NOISE = 0.25  # one more normal number a channel: else the last noise still shows the mean of a background,
 #                      and the words for it are never learnt. Not divided out, or grain stays in the pictures.
+FALL, HELD, FINAL = 8000, 0.5, 0.3  # of the UNet's learning rate, see `held`
 MOST_WEIGHT = 6.0  # of the loss at high noise, where colours and places are decided
 NO_CAPTION = 0.1  # share of captions left out, for guidance
 EMA = 0.998
@@ -64,7 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scenes", type=int, default=60000)
     parser.add_argument("--autoencoder-steps", type=int, default=3000)
-    parser.add_argument("--unet-steps", type=int, default=8000)
+    parser.add_argument("--unet-steps", type=int, default=12000)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -90,7 +91,7 @@ def train_autoencoder(options, pool: list, log: dict):
         return autoencoder.loss(models["autoencoder"], pictures([pool[i] for i in chosen]), random)
 
     steps = options.autoencoder_steps
-    models = train("autoencoder", nn.ModuleDict({"autoencoder": model}), loss, steps, 2e-3, options, log)
+    models = train("autoencoder", nn.ModuleDict({"autoencoder": model}), loss, steps, 2e-3, cosine, options, log)
     model = models["autoencoder"]
     centre(model, pool[:2048])
     return model.eval()
@@ -143,7 +144,7 @@ def train_unet(options, latents: Tensor, tokens: Tensor, log: dict):
         error = F.mse_loss(found.float(), noise, reduction="none").mean(dim=(1, 2, 3))
         return (error * (1 / a.flatten()).clamp(max=MOST_WEIGHT)).mean()
 
-    models = train("unet", models, loss, options.unet_steps, 1.2e-3, options, log)
+    models = train("unet", models, loss, options.unet_steps, 1.2e-3, held, options, log)
     return models["unet"], models["encoder"]
 
 
@@ -158,7 +159,7 @@ def autocast():
     return torch.autocast(DEVICE.type, torch.bfloat16)
 
 
-def train(name: str, models: nn.ModuleDict, loss, steps: int, rate: float, options, log: dict) -> nn.ModuleDict:
+def train(name: str, models: nn.ModuleDict, loss, steps: int, rate: float, share, options, log: dict) -> nn.ModuleDict:
     """Train, with saved state; gives the averaged models. Step k draws from a generator of its own, so that a
     resumed run draws what an uninterrupted one does."""
     average = copy.deepcopy(models)
@@ -177,7 +178,7 @@ def train(name: str, models: nn.ModuleDict, loss, steps: int, rate: float, optio
     for step in range(done, steps):
         random = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
         for group in optimiser.param_groups:
-            group["lr"] = rate * learning_rate(step, steps)
+            group["lr"] = rate * share(step, steps)
         with autocast():
             value = loss(models, random)
         optimiser.zero_grad()
@@ -209,9 +210,26 @@ def keep(state: dict, path: Path) -> None:
     path.with_suffix(".partial").replace(path)
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Share of the rate: a short rise, then half a cosine down to 1 %."""
-    return min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2)
+def cosine(step: int, steps: int) -> float:
+    """Share of the learning rate: a short rise, then half a cosine down to 1 %."""
+    return rise(step) * fall(step, steps)
+
+
+def rise(step: int) -> float:
+    return min(1.0, (step + 1) / WARM_UP)
+
+
+def fall(step: int, steps: int) -> float:
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
+
+
+def held(step: int, steps: int) -> float:
+    """Share of the learning rate: along a cosine to one half, which is held; straight down over the last steps.
+
+    Until then nothing depends on the number of steps, so that a longer run can start from a shorter one's state.
+    """
+    last = HELD * (steps - step) / (FINAL * steps)
+    return rise(step) * max(fall(step, FALL), min(HELD, last))
 
 
 @torch.no_grad()

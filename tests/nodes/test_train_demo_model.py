@@ -25,7 +25,8 @@ def training(folder, stop_at=None):
     with torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(0)
         models = nn.ModuleDict({"linear": nn.Linear(4, 4), "norm": nn.BatchNorm1d(4)})
-        average = train_demo_model.train("small", models, loss, STEPS, 0.1, Namespace(out=folder, seed=3), log)
+        share = train_demo_model.cosine
+        average = train_demo_model.train("small", models, loss, STEPS, 0.1, share, Namespace(out=folder, seed=3), log)
     return average.state_dict(), log["stages"]["small"]["losses"], len(steps)
 
 
@@ -72,3 +73,11 @@ def test_half_a_state_is_never_left(tmp_path, monkeypatch):
     with pytest.raises(OSError):
         train_demo_model.keep({"step": 2}, path)
     assert torch.load(path) == {"step": 1}
+
+
+def test_the_learning_rate_before_the_last_steps_does_not_depend_on_their_number():
+    short, long = ([train_demo_model.held(step, steps) for step in range(8400)] for steps in (12000, 20000))
+    assert short == pytest.approx(long, abs=1e-12)
+    assert short[0] < 0.02 and short[99] > 0.99 and short[8000] == 0.5  # rises, is full, is held
+    last = [train_demo_model.held(step, 12000) for step in range(8400, 12000)]
+    assert sorted(last, reverse=True) == last and last[-1] == pytest.approx(0.01, abs=1e-3)
