@@ -1,4 +1,4 @@
-"""The shipped workflow in ComfyUI's own editor, in headless Chromium, as its user meets it."""
+"""The shipped workflows in ComfyUI's own editor, in headless Chromium, as their user meets them."""
 
 import json
 import urllib.request
@@ -9,17 +9,24 @@ import pytest
 pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium on this machine")
 
 SMALL = {
+    "EI2DemoClip": {"frames": 2},
     "ImageFromBatch": {"length": 2},
     "ImageScale": {"width": 64, "height": 64},
     "EI2OneShotTune": {"steps": 2},
     "EI2InvertVideo": {"steps": 2},
 }
+SHOWN = {"00_demo_model": ["Motion"], "01_first_edit": ["dB PSNR", "Motion"]}  # what the texts say after a run
+
+
+@pytest.fixture(scope="module", params=SHOWN)
+def template(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def workflow(server):
+def workflow(server, template):
     """As the template browser gets it."""
-    with urllib.request.urlopen(f"{server.url}/api/workflow_templates/ComfyUI-EI2/01_first_edit.json") as answer:
+    with urllib.request.urlopen(f"{server.url}/api/workflow_templates/ComfyUI-EI2/{template}.json") as answer:
         return json.load(answer)
 
 
@@ -51,11 +58,11 @@ def test_no_two_nodes_overlap(page):
             assert x >= x2 + w2 or x2 >= x + w or y >= y2 + h2 or y2 >= y + h, f"{name} lies over {other}"
 
 
-def test_run_by_clicking(page):
+def test_run_by_clicking(page, template):
     """Run, watch it finish, read the figures in the graph."""
     assert editor.run(page, SMALL) == []
     shown = page.evaluate("app.graph._nodes.filter(n => n.type === 'PreviewAny').map(n => n.widgets[0].value)")
-    assert any("dB PSNR" in text for text in shown) and any("Motion" in text for text in shown)
+    assert all(any(words in text for text in shown) for words in SHOWN[template])
 
 
 def test_a_wrong_choice_is_a_red_node(page):
