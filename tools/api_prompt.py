@@ -16,12 +16,17 @@ def to_prompt(workflow: dict, object_info: dict) -> dict:
 
 def find(prompt: dict, class_type: str, **where: str) -> dict:
     """The inputs of the one node of a class that feeds the named input of another: find(p, "X", EI2Sampler="model")."""
+    return prompt[find_id(prompt, class_type, **where)]["inputs"]
+
+
+def find_id(prompt: dict, class_type: str, **where: str) -> str:
+    """As `find`, but the node's id."""
     ids = [i for i, node in prompt.items() if node["class_type"] == class_type]
     for reader, name in where.items():
         sources = {node["inputs"][name][0] for node in prompt.values() if node["class_type"] == reader}
         ids = [i for i in ids if i in sources]
     (only,) = ids
-    return prompt[only]["inputs"]
+    return only
 
 
 def _inputs(node: dict, info: dict, links: dict) -> dict:

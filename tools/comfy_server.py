@@ -18,6 +18,7 @@ from pathlib import Path
 import aiohttp
 
 ROOT = Path(__file__).resolve().parents[1]
+CACHE = Path(os.environ["EI2_CACHE"])
 PACK_FOLDER = "ComfyUI-EI2"
 NOT_INSTALLED = shutil.ignore_patterns(".git", "tests", "demo", "__pycache__", ".*_cache")
 
@@ -109,6 +110,10 @@ class Server:
             if kind == "execution_interrupted":
                 raise Failure("interrupted")
         raise Failure(f"The server closed the connection. The end of its log:\n{self.tail()}")
+
+    def output(self, saved: dict) -> Path:
+        """Where a file is that the outputs name."""
+        return self.folder / "output" / saved["subfolder"] / saved["filename"]
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of the server's log."""

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from comfy_server import Server
-from demo import CACHE, TEMPLATE_NAMES, bunny, existing, random_checkpoint, stage
+from comfy_server import CACHE, Server
+from demo import existing
+from demo_clip import TEMPLATE_NAMES, bunny, random_checkpoint, stage
 
 
 def main() -> None:
@@ -20,7 +21,8 @@ def main() -> None:
     print(f"Starting ComfyUI; its files are in {server.folder}", flush=True)
     with server:
         print(f"Open {server.url} and choose Workflow > Browse Templates > ComfyUI-EI2.", flush=True)
-        print(f"Choose {checkpoint.name} in Load Checkpoint. Stop with Ctrl+C.", flush=True)
+        print("The template 00_demo_model needs no checkpoint: open it and press Run.", flush=True)
+        print(f"In 01_first_edit choose {checkpoint.name} in Load Checkpoint. Stop with Ctrl+C.", flush=True)
         server.process.wait()
 
 

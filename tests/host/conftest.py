@@ -12,8 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 if os.environ.get("COMFYUI_PATH"):
     sys.path.insert(0, str(ROOT / "tools"))
+    import api_prompt
     import comfy_server
-    import demo
+    import demo_clip
 else:
     collect_ignore_glob = ["test_*.py"]  # `python dev.py test` finds or installs a host
 
@@ -23,8 +24,8 @@ SMALL = {"frames": 3, "size": 64, "steps": 3, "caption": "a rabbit", "prompt": "
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     with comfy_server.Server(tmp_path_factory.mktemp("comfyui")) as running:
-        for names in (demo.DEMO_NAMES, demo.TEMPLATE_NAMES):
-            demo.stage(running, names, demo.random_checkpoint(), demo.bunny(), SMALL["frames"])
+        for names in (demo_clip.DEMO_NAMES, demo_clip.TEMPLATE_NAMES):
+            demo_clip.stage(running, names, demo_clip.random_checkpoint(), demo_clip.bunny(), SMALL["frames"])
         yield running
 
 
@@ -33,10 +34,10 @@ def first_edit(server):
     """A function making the shipped workflow's prompt, small: first_edit(EI2OneShotTune={"seed": 1})."""
 
     def make(**changes):
-        prompt = demo.workflow_prompt(SimpleNamespace(**SMALL), server)
-        demo.find(prompt, "EI2InvertVideo")["steps"] = 4
+        prompt = demo_clip.workflow_prompt(SimpleNamespace(**SMALL), server)
+        api_prompt.find(prompt, "EI2InvertVideo")["steps"] = 4
         for class_type, inputs in changes.items():
-            demo.find(prompt, class_type).update(inputs)
+            api_prompt.find(prompt, class_type).update(inputs)
         return prompt
 
     return make

@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 import video_files
+from api_prompt import find
 from comfy_server import Failure
-from demo import find
 
 
 def outputs_of(outputs: dict, kind: str) -> list:
@@ -14,7 +14,7 @@ def outputs_of(outputs: dict, kind: str) -> list:
 
 def saved_video(server, outputs):
     (saved,) = (item for item in outputs_of(outputs, "images") if item["type"] == "output")
-    return server.folder / "output" / saved["subfolder"] / saved["filename"]
+    return server.output(saved)
 
 
 class Events:
@@ -140,7 +140,7 @@ def plain_picture(server, first_edit) -> str:
     (saved,) = outputs_of(server.run(prompt), "latents")
     from safetensors.numpy import load_file
 
-    tensors = load_file(server.folder / "output" / saved["subfolder"] / saved["filename"])
+    tensors = load_file(server.output(saved))
     return hashlib.sha256(tensors["latent_tensor"].tobytes()).hexdigest()
 
 
