@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,8 +31,10 @@ import in_process
 in_process.load_host()
 in_process.load_pack()
 import quality_cases as q  # noqa: E402
+import quality_figure  # noqa: E402
 import quality_report  # noqa: E402
 
+PICTURES = Path(os.environ["EI2_CACHE"]) / "quality"  # what the figure is made of
 RESULTS = Path(__file__).parent / "results"
 RATES = (3e-4, 1e-3, 3e-3)  # learning rates to choose from
 FEW = 4  # clips of the ablations: the first motions
@@ -41,7 +43,7 @@ FEW = 4  # clips of the ablations: the first motions
 def main() -> None:
     values = parse()
     if values.part == "report":
-        return quality_report.write(values.results, parts(values))
+        return write(values)
     done = {quality_report.identity(row) for row in quality_report.rows(values.results)}
     wanted = jobs(values, values.part)
     todo = [job for job in wanted if quality_report.identity(job) not in done]
@@ -81,6 +83,18 @@ def parse() -> argparse.Namespace:
     return values
 
 
+def write(values) -> None:
+    """The tables as Markdown and the figure, beside the results."""
+    found = quality_report.rows(values.results)
+    wanted = parts(values)
+    text = quality_report.tables(found, wanted)
+    values.results.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    compared = [row for row in found if quality_report.identity(row) in wanted["main"]]
+    examples = [case.name for case in q.cases(values.clip_seed)][:3]
+    quality_figure.draw(compared, PICTURES, values.results.with_suffix(".png"), examples)
+    print(f"{text}\n\n{values.results.with_suffix('.md')}, {values.results.with_suffix('.png')}")
+
+
 def jobs(values, part: str) -> list[dict]:
     """What a part asks for, seed by seed and clip by clip: what is there after a stop compares all methods."""
     settings = q.Settings()
@@ -88,7 +102,8 @@ def jobs(values, part: str) -> list[dict]:
     few = {"main": len(cases), "choose": len(cases), "reduced": 2}.get(part, FEW)
     clips, seeds = values.clips or few, values.seeds or {"main": 3, "choose": 1, "reduced": 1}.get(part, 2)
     if part == "choose":
-        variants = [(name, replace(settings, learning_rate=rate)) for rate in RATES for name in q.BUDGETED]
+        chosen = [replace(settings, learning_rate=r, inversion=text) for r in RATES for text in ("empty", "caption")]
+        variants = [(name, one) for one in chosen for name in q.BUDGETED]
     elif part == "budgets":
         variants = [(name, replace(settings, steps=steps)) for steps in q.BUDGETS for name in q.BUDGETED]
     elif part == "reduced":
@@ -105,20 +120,20 @@ def jobs(values, part: str) -> list[dict]:
 
 
 @cache
-def editor(ddim_steps: int, guidance: float):
+def editor():
     from quality_run import Editor  # in the worker, where the number of threads is set
 
-    return Editor(ddim_steps, guidance)
+    return Editor()
 
 
 @torch.inference_mode()
 def work(job: dict) -> dict:
     """One run, in a worker: the job with its results."""
     case = next(c for c in [*q.cases(job["clip_seed"]), *q.choice_cases()] if c.name == job["clip"])
-    result = editor(job["ddim_steps"], job["guidance"]).run(
-        case, job["method"], job["seed"], job["steps"], job["learning_rate"]
-    )
-    return job | result
+    settings = q.Settings(**{field.name: job[field.name] for field in fields(q.Settings)})
+    name = f"{job['clip']}, {job['method']}, {job['clip_seed']}.png".replace(" ", "_")
+    pictures = PICTURES / name if settings == q.Settings() and job["seed"] == 33 else None
+    return job | editor().run(case, job["method"], job["seed"], settings, pictures)
 
 
 def keep(path: Path, row: dict) -> None:

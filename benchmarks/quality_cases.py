@@ -109,3 +109,4 @@ class Settings:
     learning_rate: float = 1e-3
     ddim_steps: int = 25
     guidance: float = 5.0
+    inversion: str = "empty"  # the text of the inversion: "empty" or "caption"

@@ -1,6 +1,7 @@
 """What the quality benchmark measures on an edited clip whose true content is known."""
 
 import math
+from dataclasses import replace
 
 import scorers
 import torch
@@ -11,7 +12,7 @@ metrics, optical_flow = pack("ei2_modules.metrics"), pack("ei2_modules.optical_f
 scenes = pack("ei2_modules.demo.scenes")
 
 ATTRIBUTES = ("colour", "background", "shape", "style")
-SEEN = 30  # px of the object that must be visible in a frame to say anything about it
+SEEN = 0.7  # of the object must be visible in a frame to say anything about it
 MOVES = 0.02  # widths: standard deviation of a track from which on its slope means something
 MARGIN = 3  # px around objects that belongs to neither object nor background
 
@@ -24,7 +25,9 @@ class Truth:
         self.images, self.masks = scenes.render(list(target))
         _, source_masks = scenes.render(list(source))
         size = self.images.shape[1]
-        self.seen = self.masks.flatten(1).sum(dim=1) >= SEEN
+        whole = scenes.render([replace(s, things=s.things[:1], bar=None) for s in target])[1]
+        self.seen = self.masks.sum(dim=(1, 2)) >= SEEN * whole.sum(dim=(1, 2))
+        self.bars = torch.stack([_bar(scene) for scene in target])
         axis = (torch.arange(size) + 0.5) / size
         places = [(self.masks.sum(dim=down) * axis).sum(dim=1) for down in (1, 2)]
         self.track = torch.stack(places, dim=1) / self.masks.flatten(1).sum(dim=1, keepdim=True).clamp(min=1e-6)
@@ -36,7 +39,14 @@ class Truth:
 
     def read(self, image: Tensor, frame: int):
         """What a frame shows where the object should be."""
-        return scorers.read(image, near=tuple(self.track[frame].tolist()))
+        return scorers.read(image, tuple(self.track[frame].tolist()), self.bars[frame])
+
+
+def _bar(scene) -> Tensor:
+    """The pixels of the upright bar."""
+    axis = (torch.arange(scenes.SIZE) + 0.5) / scenes.SIZE
+    middle = -9.0 if scene.bar is None else scene.bar
+    return ((axis - middle).abs() < scenes.BAR_WIDTH / 2 + 1 / scenes.SIZE).expand(scenes.SIZE, -1)
 
 
 def _others(scene) -> Tensor:
@@ -89,7 +99,8 @@ def _flicker(images: Tensor, truth: Truth) -> dict[str, float]:
     """Warp error with the known motion, and how much the colours of object and background change over the frames."""
     frames = images.permute(0, 3, 1, 2)
     flow = torch.stack([_flow(truth.target[i], truth.target[i - 1], truth.inside[i]) for i in range(1, len(images))])
-    still, moved = truth.outside[1:] & truth.outside[:-1], truth.inside[1:]
+    seen_before = optical_flow.warp(truth.inside[:-1, None].float(), flow)[:, 0] > 0.95
+    still, moved = truth.outside[1:] & truth.outside[:-1], truth.inside[1:] & seen_before
     error = {"warp_outside": still, "warp_object": moved}
     warped = {name: _finite_mean(metrics.warp_error(frames, flow, mask[:, None])) for name, mask in error.items()}
     return {**warped, "colour_deviation": _deviation(images - truth.images, truth.inside)}

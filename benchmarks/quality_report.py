@@ -23,7 +23,8 @@ HEADINGS = {
     "mean_shift": "mean shift",
     "covariance_shift": "cov. shift",
     "mean_shift_before": "mean shift untuned",
-    "seconds": "seconds",
+    "tune_s": "tuning s",
+    "edit_s": "4 edits s",
     "peak_mib": "peak MiB",
 }
 PER_CLIP = ("success", "slope", "centroid_px", "mae", "outside_mae", "warp_outside")
@@ -43,7 +44,7 @@ def rows(path: Path) -> list[dict]:
 
 def identity(job: dict) -> tuple:
     """What makes a run, among the keys of a line."""
-    names = ("clip", "clip_seed", "method", "seed", "steps", "learning_rate", "ddim_steps", "guidance")
+    names = ("clip", "clip_seed", "method", "seed", "steps", "learning_rate", "ddim_steps", "guidance", "inversion")
     return tuple(job[name] for name in names)
 
 
@@ -62,7 +63,7 @@ def figures(row: dict) -> dict[str, float | None]:
     before = row.get("before") or {}
     found |= {name: after.get(name) for name in ("mean_shift", "covariance_shift")}
     found["mean_shift_before"] = before.get("mean_shift")
-    return found | {name: row[name] for name in ("reconstruction_db", "seconds", "peak_mib")}
+    return found | {name: row[name] for name in ("reconstruction_db", "tune_s", "edit_s", "peak_mib")}
 
 
 def average(values) -> float | None:
@@ -150,13 +151,13 @@ def by_edit(found: list[dict]) -> str:
 
 
 def choice(found: list[dict]) -> str:
-    """The rule: the learning rate with the smallest error to the truth, over all methods and clips together."""
+    """The rule: the smallest error to the truth, over all methods and clips together."""
     errors = defaultdict(list)
     for row in found:
-        errors[row["learning_rate"]].append(figures(row)["mae"])
-    lines = [[f"{rate:g}", number(mean(values))] for rate, values in sorted(errors.items())]
-    best = min(errors, key=lambda rate: mean(errors[rate]))
-    return table(["learning rate", "error to truth"], lines) + f"\n\nChosen: {best:g}"
+        errors[row["learning_rate"], row["inversion"]].append(figures(row)["mae"])
+    lines = [[f"{rate:g}", text, number(mean(values))] for (rate, text), values in sorted(errors.items())]
+    rate, text = min(errors, key=lambda setting: mean(errors[setting]))
+    return table(["learning rate", "inversion", "error to truth"], lines) + f"\n\nChosen: {rate:g}, {text}"
 
 
 def tables(found: list[dict], parts: dict[str, set]) -> str:
@@ -170,11 +171,3 @@ def tables(found: list[dict], parts: dict[str, set]) -> str:
         if chosen and part == "main":
             texts += [by_edit(chosen), differences(chosen), per_clip(chosen)]
     return "\n\n".join(texts)
-
-
-def write(path: Path, parts: dict[str, set]) -> None:
-    """The tables as Markdown beside the results."""
-    text = tables(rows(path), parts)
-    target = path.with_suffix(".md")
-    target.write_text(text + "\n", encoding="utf-8")
-    print(f"{text}\n\n{target}")

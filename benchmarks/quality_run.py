@@ -4,12 +4,15 @@ import math
 import os
 import resource
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from in_process import pack
-from quality_cases import KINDS, METHODS, Case
+from PIL import Image
+from quality_cases import KINDS, METHODS, Case, Settings
 from quality_measures import Truth, covariate_shift, measure
+from video_files import contact_sheet
 
 metrics, scenes = pack("ei2_modules.metrics"), pack("ei2_modules.demo.scenes")
 demo_model, patch, sampling = (pack(f"nodes.host.{name}") for name in ("demo_model", "patch", "sampling"))
@@ -22,8 +25,7 @@ PROBE_STEPS = 2  # of the inversion in which temporal modules are watched: times
 class Editor:
     """The shipped model, and what is made of it for a clip."""
 
-    def __init__(self, ddim_steps: int, guidance: float):
-        self.ddim_steps, self.guidance = ddim_steps, guidance
+    def __init__(self):
         self.model, self.clip, self.vae = demo_model.load()
         self.nothing = self.encode("")
 
@@ -33,50 +35,46 @@ class Editor:
     def grid(self, steps: int):
         return schedule.ddim_schedule(unet.sigma_table(self.model), steps)
 
-    def run(self, case: Case, name: str, seed: int, steps: int, rate: float) -> dict:
-        """Everything there is to say about one method on one clip."""
+    def run(self, case: Case, name: str, seed: int, settings: Settings, pictures: Path | None = None) -> dict:
+        """Everything there is to say about one method on one clip; the edited clips are saved if asked for."""
         _forget_peak()
-        began = time.monotonic()
         images, _ = scenes.render(list(case.clip))
         latents = self.vae.encode(images)
-        model, shift = self.inflated(name, seed, latents)
-        result = {"before": shift}
-        model, result["tune_s"] = self.tuned(model, case, latents, seed, steps if METHODS[name].tuned else 0, rate)
-        if result["tune_s"]:
-            result["after"] = self.probe(model, latents)
-        now = time.monotonic()
-        grid = self.grid(self.ddim_steps)
-        noise, _ = sampling.invert(model, latents, self.nothing, grid, 0, _silent)
-        back = self.decode(self.sample(model, noise, self.nothing, 1.0))
-        result["reconstruction_db"] = _mean_psnr(back, images)
+        model = self.inflated(name, seed)
+        result = {"before": self.probe(model, latents)}
+        with _timed(result, "tune_s"):
+            model = self.tuned(model, case, latents, seed, settings) if METHODS[name].tuned else model
+        result["after"] = self.probe(model, latents)
+        source = self.encode(case.caption if settings.inversion == "caption" else "")
+        with _timed(result, "invert_s"):
+            noise, _ = sampling.invert(model, latents, source, self.grid(settings.ddim_steps), 0, _silent)
+        clips = {"reconstruction": self.sample(model, noise, source, 1.0, settings)}
+        with _timed(result, "edit_s"):
+            for kind in KINDS:
+                clips[kind] = self.sample(model, noise, self.encode(case.prompt(kind)), settings.guidance, settings)
+        result["peak_mib"] = _peak()
         result["autoencoder_db"] = _mean_psnr(self.decode(latents), images)
-        result["edits"] = {}
-        for kind in KINDS:
-            edited = self.decode(self.sample(model, noise, self.encode(case.prompt(kind)), self.guidance))
-            result["edits"][kind] = measure(edited, Truth(case.clip, case.edits[kind]))
-        result["edit_s"] = time.monotonic() - now
-        result["seconds"], result["peak_mib"] = time.monotonic() - began, _peak()
+        decoded = {kind: self.decode(clip) for kind, clip in clips.items()}
+        result["reconstruction_db"] = _mean_psnr(decoded["reconstruction"], images)
+        result["edits"] = {kind: measure(decoded[kind], Truth(case.clip, case.edits[kind])) for kind in KINDS}
+        if pictures:
+            keep({"source": images, **decoded}, pictures)
         return finite(result)
 
-    def inflated(self, name: str, seed: int, latents):
-        method = METHODS[name]
-        model = inflate_unet.InflateUNet.execute(
-            self.model, method.mode, method.ratio, method.temporal, method.attention, method.init, seed
-        ).args[0]
-        return model, self.probe(model, latents)
+    def inflated(self, name: str, seed: int):
+        m = METHODS[name]
+        execute = inflate_unet.InflateUNet.execute
+        return execute(self.model, m.mode, m.ratio, m.temporal, m.attention, m.init, seed).args[0]
 
-    def tuned(self, model, case: Case, latents, seed: int, steps: int, rate: float):
-        """(the tuned model, seconds)"""
-        if not steps:
-            return model, 0.0
-        began = time.monotonic()
-        out = one_shot_tune.OneShotTune.execute(
-            model, {"samples": latents}, self.encode(case.caption), steps, rate, seed, "auto", "off"
-        )
-        return out.args[0], time.monotonic() - began
+    def tuned(self, model, case: Case, latents, seed: int, settings: Settings):
+        if not settings.steps:
+            return model
+        execute, caption = one_shot_tune.OneShotTune.execute, self.encode(case.caption)
+        latent, rate = {"samples": latents}, settings.learning_rate
+        return execute(model, latent, caption, settings.steps, rate, seed, "auto", "off").args[0]
 
-    def sample(self, model, noise, positive, guidance: float):
-        grid = self.grid(self.ddim_steps)
+    def sample(self, model, noise, positive, guidance: float, settings: Settings):
+        grid = self.grid(settings.ddim_steps)
         return sampling.sample(model, noise, positive, self.nothing, guidance, grid, 0.0, 0, _silent)
 
     def decode(self, latents):
@@ -102,6 +100,20 @@ class Editor:
         return {n: sum(m[n] for m in modules) / len(modules) for n in names} | {
             f"largest_{n}": max(m[n] for m in modules) for n in names
         }
+
+
+def keep(clips: dict, path: Path) -> None:
+    """One picture: a row a clip."""
+    rows = [[Image.fromarray((255 * f).round().byte().numpy()) for f in clip] for clip in clips.values()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(rows, cell=scenes.SIZE, gap=0).save(path)
+
+
+@contextmanager
+def _timed(result: dict, name: str):
+    began = time.monotonic()
+    yield
+    result[name] = time.monotonic() - began
 
 
 def _silent(*_) -> None: ...

@@ -50,10 +50,15 @@ class Reading:
         return self.texture, self.style
 
 
-def read(picture: Tensor, near: tuple[float, float] | None = None) -> Reading:
-    """Read a picture (h, w, 3) in 0..1. Of several objects the largest, or the one nearest to (x, y)."""
+def read(picture: Tensor, near: tuple[float, float] | None = None, ignore: Tensor | None = None) -> Reading:
+    """Read a picture (h, w, 3) in 0..1. Of several objects the largest, or the one nearest to (x, y).
+
+    ignore: (h, w) bool, pixels that are known to be neither object nor background.
+    """
     picture = picture[..., :3].float().cpu()
     ground = _ground(picture)
+    if ignore is not None:
+        picture = torch.where(ignore[..., None], ground, picture)
     difference = (picture - ground).norm(dim=-1)
     strongest = torch.quantile(difference.flatten(), 0.99).item()
     body, shape, overlap = _object(difference, strongest, near)

@@ -9,6 +9,7 @@ from .scenes import Scene, Thing, caption
 from .vocabulary import COLOURS
 
 FRAMES = 8
+SLIM = 0.2  # radius of things that share the picture with others
 
 
 def _slide(scene: Scene, t: float) -> Scene:
@@ -30,13 +31,13 @@ def _turn(scene: Scene, t: float) -> Scene:
 def _pass(scene: Scene, t: float) -> Scene:
     """A second thing comes the other way below."""
     first, *others = scene.things
-    first = replace(first, x=0.25 + 0.5 * t, y=0.28, radius=min(first.radius, 0.19))
+    first = replace(first, x=0.25 + 0.5 * t, y=0.28, radius=min(first.radius, SLIM))
     second = others[0] if others else Thing("square", _spare(scene), radius=0.15)
     return replace(scene, things=(first, replace(second, x=0.74 - 0.48 * t, y=0.74)))
 
 
 def _hide(scene: Scene, t: float) -> Scene:
-    return replace(scene.change(x=0.22 + 0.56 * t), bar=0.5)
+    return replace(scene.change(x=0.22 + 0.56 * t, radius=min(scene.things[0].radius, SLIM)), bar=0.5)
 
 
 def _light(scene: Scene, t: float) -> Scene:
