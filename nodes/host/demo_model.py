@@ -77,6 +77,7 @@ class EI2Demo(comfy.supported_models_base.BASE):
     """The name of this class is the family that tuned weights remember."""
 
     unet_config = UNET
+    unet_extra_config = {}  # the host's default would change the number of attention heads
     memory_usage_factor = 0.5
 
 
