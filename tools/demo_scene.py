@@ -48,8 +48,8 @@ def make_prompt(options, server: Server) -> dict:
         template[find_id(template, kind)]["_meta"] = {"title": name}
     clip, decoder = find_id(template, "EI2DemoClip"), find_id(template, "VAEDecode")
     prompt = {**template, "caption": node("PreviewAny", "caption", source=[clip, 1]), **saved("source", clip)}
-    caption = find(template, "EI2OneShotTune")["positive"]
-    prompt |= branch(template, "reconstruction", positive=caption, cfg=1.0) | saved(name, decoder)
+    inverted = find(template, "EI2InvertVideo")["positive"]  # only the same text leads back
+    prompt |= branch(template, "reconstruction", positive=inverted, cfg=1.0) | saved(name, decoder)
     for name, text in more.items():
         prompt |= further_edit(template, name, text)
     return prompt
@@ -120,4 +120,4 @@ def words(prompt: dict, outputs: dict, names) -> dict[str, str]:
     (caption,) = outputs["caption"]["text"]
     samplers = {n["_meta"]["title"]: n["inputs"] for n in prompt.values() if n["class_type"] == "EI2Sampler"}
     said = {name: prompt[inputs["positive"][0]]["inputs"]["text"] for name, inputs in samplers.items()}
-    return {name: said[name] if isinstance(said.get(name), str) else caption for name in names}
+    return {name: said.get(name) or caption for name in names}
