@@ -21,7 +21,6 @@ in_process.load_host()
 in_process.load_pack()
 import scorers  # noqa: E402
 import video_files  # noqa: E402
-from PIL import Image  # noqa: E402
 
 import nodes as host_nodes  # noqa: E402
 
@@ -30,7 +29,7 @@ scenes, weights = in_process.pack("ei2_modules.demo.scenes"), in_process.pack("e
 
 GUIDANCE, STEPS, BATCH = 5.0, 50, 20
 SEED = 987
-ATTRIBUTES = ("colour", "background", "shape", "style")
+LATENT = (demo_model.autoencoder.CHANNELS, *[scenes.SIZE // demo_model.autoencoder.FACTOR] * 2)
 
 
 def unseen(count: int, new_combination: bool) -> tuple[list, list[str]]:
@@ -63,19 +62,16 @@ def draw(captions: list[str], model, clip, vae, guidance: float) -> torch.Tensor
     return torch.cat(pictures).float().clamp(0, 1)
 
 
-LATENT = (demo_model.autoencoder.CHANNELS, *[scenes.SIZE // demo_model.autoencoder.FACTOR] * 2)
-
-
 def score(name: str, pictures: torch.Tensor, expected: list) -> dict:
     """A row: percent right of each attribute, and of all four together."""
     right = [scorers.right(scorers.read(p), scene) for p, scene in zip(pictures, expected, strict=True)]
-    shares = {a: 100 * sum(r[a] for r in right) / len(right) for a in ATTRIBUTES}
+    shares = {a: 100 * sum(r[a] for r in right) / len(right) for a in scorers.ATTRIBUTES}
     return {"pictures": name, "n": len(right), **shares, "all": 100 * sum(all(r.values()) for r in right) / len(right)}
 
 
 def save(folder: Path, name: str, pictures: torch.Tensor, columns: int = 10) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    images = [Image.fromarray((255 * p).round().byte().numpy()) for p in pictures]
+    images = [video_files.picture(p) for p in pictures]
     rows = [images[i : i + columns] for i in range(0, len(images), columns)]
     video_files.contact_sheet(rows, cell=128).save(folder / f"{name}.png")
 

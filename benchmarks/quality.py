@@ -1,9 +1,10 @@
 """Edits of rendered clips with the miniature model, by every method, measured against what they should be.
 
-    python dev.py bench quality choose     tuning steps and learning rate, on three clips of their own
+    python dev.py bench quality choose     learning rate, guidance, text of the inversion: 3 clips of their own
     python dev.py bench quality main       per-frame, Tune-A-Video, EI² r = 2 and 4: all clips, 3 seeds (about an hour)
     python dev.py bench quality modules    the other temporal modules, attentions and starts: 4 clips, 2 seeds
     python dev.py bench quality budgets    0 to 500 tuning steps: 4 clips, 2 seeds
+    python dev.py bench quality words      the edit's own words at less weight: 4 clips, 2 seeds
     python dev.py bench quality reduced    a little of everything in ten minutes
     python dev.py bench quality report     the tables and the figure, of what has been run
 
@@ -19,7 +20,9 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, fields, replace
 from functools import cache
+from itertools import groupby
 from multiprocessing import get_context
+from operator import itemgetter
 from pathlib import Path
 
 import report
@@ -36,7 +39,6 @@ import quality_report  # noqa: E402
 
 PICTURES = Path(os.environ["EI2_CACHE"]) / "quality"  # what the figure is made of
 RESULTS = Path(__file__).parent / "results"
-RATES = (3e-4, 1e-3, 3e-3)  # learning rates to choose from
 FEW = 4  # clips of the ablations: the first motions
 
 
@@ -51,11 +53,11 @@ def main() -> None:
     values.results.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with ProcessPoolExecutor(values.workers, get_context("spawn"), torch.set_num_threads, (values.threads,)) as pool:
-        running = [pool.submit(work, job) for job in todo]
+        running = [pool.submit(work, job) for job in tunings(todo)]
         for i, future in enumerate(as_completed(running), 1):
             keep(values.results, future.result())
-            left = (time.monotonic() - began) / i * (len(todo) - i)
-            print(f"{i}/{len(todo)}, {left / 60:.0f} min left", flush=True)
+            left = (time.monotonic() - began) / i * (len(running) - i)
+            print(f"{i}/{len(running)}, {left / 60:.0f} min left", flush=True)
     if values.part == "choose":
         return print(quality_report.choice(quality_report.rows(values.results)))
     return print(quality_report.tables(quality_report.rows(values.results), parts(values)))
@@ -63,19 +65,19 @@ def main() -> None:
 
 def parts(values) -> dict[str, set]:
     """The runs that belong into the tables of each part; one run may belong into several."""
-    names = [values.part] if values.part == "reduced" else ["main", "modules", "budgets"]
+    names = ["main", "modules", "budgets", "words"] if values.part == "report" else [values.part]
     return {name: {quality_report.identity(job) for job in jobs(values, name)} for name in names}
 
 
 def parse() -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("part", choices=("choose", "main", "modules", "budgets", "reduced", "report"))
+    options.add_argument("part", choices=("choose", "main", "modules", "budgets", "words", "reduced", "report"))
     options.add_argument("--results", type=Path, help="default: benchmarks/results/quality.jsonl, or one of their own")
     options.add_argument("--seeds", type=int, help="seeds of a clip")
     options.add_argument("--clips", type=int, help="only the first so many")
     options.add_argument("--clip-seed", type=int, default=q.CLIP_SEED)
     options.add_argument("--workers", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())
-    values = report.parse(options)
+    values = report.parse(options, as_json=False)
     values.threads = max(1, values.threads // values.workers)
     own = {"choose": "_choice", "reduced": "_reduced"}.get(values.part, "")
     own += f"_clips{values.clip_seed}" if values.clip_seed != q.CLIP_SEED else ""
@@ -87,9 +89,11 @@ def write(values) -> None:
     """The tables as Markdown and the figure, beside the results."""
     found = quality_report.rows(values.results)
     wanted = parts(values)
+    compared = [row for row in found if quality_report.identity(row) in wanted["main"]]
+    if not compared:
+        raise SystemExit(f"{values.results} holds no runs of the main comparison: python dev.py bench quality main")
     text = quality_report.tables(found, wanted)
     values.results.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
-    compared = [row for row in found if quality_report.identity(row) in wanted["main"]]
     examples = [case.name for case in q.cases(values.clip_seed)][:3]
     quality_figure.draw(compared, PICTURES, values.results.with_suffix(".png"), examples)
     print(f"{text}\n\n{values.results.with_suffix('.md')}, {values.results.with_suffix('.png')}")
@@ -102,10 +106,11 @@ def jobs(values, part: str) -> list[dict]:
     few = {"main": len(cases), "choose": len(cases), "reduced": 2}.get(part, FEW)
     clips, seeds = values.clips or few, values.seeds or {"main": 3, "choose": 1, "reduced": 1}.get(part, 2)
     if part == "choose":
-        chosen = [replace(settings, learning_rate=r, inversion=text) for r in RATES for text in ("empty", "caption")]
-        variants = [(name, one) for one in chosen for name in q.BUDGETED]
+        variants = [(name, chosen) for name in q.BUDGETED for chosen in q.CHOICES]
     elif part == "budgets":
         variants = [(name, replace(settings, steps=steps)) for steps in q.BUDGETS for name in q.BUDGETED]
+    elif part == "words":
+        variants = [(name, replace(settings, weight=weight)) for name in q.MAIN for weight in q.WEIGHTS]
     elif part == "reduced":
         variants = [(name, replace(settings, steps=30, ddim_steps=10)) for name in q.METHODS]
     else:
@@ -126,20 +131,30 @@ def editor():
     return Editor()
 
 
+def tunings(todo: list[dict]) -> list[list[dict]]:
+    """Neighbours that need the same tuned model, together."""
+    tuning = ("clip", "clip_seed", "method", "seed", "steps", "learning_rate")
+    return [list(jobs) for _, jobs in groupby(todo, itemgetter(*tuning))]
+
+
 @torch.inference_mode()
-def work(job: dict) -> dict:
-    """One run, in a worker: the job with its results."""
+def work(jobs: list[dict]) -> list[dict]:
+    """Runs of one tuned model, in a worker: the jobs with their results."""
+    return [job | one(job) for job in jobs]
+
+
+def one(job: dict) -> dict:
     case = next(c for c in [*q.cases(job["clip_seed"]), *q.choice_cases()] if c.name == job["clip"])
     settings = q.Settings(**{field.name: job[field.name] for field in fields(q.Settings)})
-    name = f"{job['clip']}, {job['method']}, {job['clip_seed']}.png".replace(" ", "_")
-    pictures = PICTURES / name if settings == q.Settings() and job["seed"] == 33 else None
-    return job | editor().run(case, job["method"], job["seed"], settings, pictures)
+    shown = settings == q.Settings() and job["seed"] == 33
+    path = quality_figure.kept(PICTURES, job["clip"], job["method"], job["clip_seed"]) if shown else None
+    return editor().run(case, job["method"], job["seed"], settings, path)
 
 
-def keep(path: Path, row: dict) -> None:
-    """Add a line. A line cut short by a crash is no JSON and is done again."""
+def keep(path: Path, rows: list[dict]) -> None:
+    """Add lines. One cut short by a crash is no JSON and is done again."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,12 @@ class Case:
     def caption(self) -> str:
         return clips.clip_caption(list(self.clip))
 
-    def prompt(self, kind: str) -> str:
-        return clips.clip_caption(list(self.edits[kind]))
+    def prompt(self, kind: str, weight: float = 1.0) -> str:
+        """Of an edit. weight: of the words that the caption does not have."""
+        prompt, known = clips.clip_caption(list(self.edits[kind])), self.caption.split()
+        if weight == 1:
+            return prompt
+        return " ".join(word if word in known else f"({word}:{weight:g})" for word in prompt.split())
 
 
 def cases(seed: int = CLIP_SEED) -> list[Case]:
@@ -97,7 +101,6 @@ METHODS = {
     "EI² r=2, clamp start": Method("EI²", init="clamp"),
 }
 MAIN = ("per-frame", "Tune-A-Video", "EI² r=2", "EI² r=4")
-BUDGETS = (0, 50, 100, 200, 500)
 BUDGETED = ("Tune-A-Video", "EI² r=2")
 
 
@@ -110,3 +113,14 @@ class Settings:
     ddim_steps: int = 25
     guidance: float = 5.0
     inversion: str = "empty"  # the text of the inversion: "empty" or "caption"
+    weight: float = 1.0  # of the edit's own words in the prompt
+
+
+BUDGETS = (0, 50, 100, 200, 500)  # steps of tuning
+WEIGHTS = (0.7, 0.4)
+CHOICES = tuple(  # what differs only after the tuning comes last: such runs share it
+    Settings(learning_rate=rate, guidance=guidance, inversion=text)
+    for rate in (1e-4, 3e-4, 1e-3)
+    for guidance in (3.0, 5.0)
+    for text in ("empty", "caption")
+)

@@ -1,5 +1,6 @@
 """The figure of the quality benchmark: success against preservation, and examples side by side."""
 
+import math
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -12,13 +13,19 @@ SIZE, LEFT, TOP, BOTTOM = 520, 70, 40, 60
 ROWS = ("source", "reconstruction", *KINDS)  # of the pictures that the runs keep
 FRAMES = (0, 3, 7)
 CELL = 96
+FONT = ImageFont.load_default(14)
+
+
+def kept(folder: Path, clip: str, method: str, clip_seed: int) -> Path:
+    """Where a run keeps its pictures for the figure."""
+    return folder / f"{clip}, {method}, {clip_seed}.png".replace(" ", "_")
 
 
 def draw(found: list[dict], pictures: Path, target: Path, examples: list[str]) -> None:
-    """Write the figure. found: the rows of the main comparison; examples: names of clips."""
-    plot = scatter(found)
-    right = [example(pictures, clip, kind) for clip, kind in zip(examples, KINDS[1:], strict=False)]
-    right = [picture for picture in right if picture is not None]
+    """Write the figure. found: the rows of the main comparison, at least one; examples: names of clips."""
+    plot, clip_seed = scatter(found), found[0]["clip_seed"]
+    drawn = (example(pictures, clip, kind, clip_seed) for clip, kind in zip(examples, KINDS[1:], strict=False))
+    right = [picture for picture in drawn if picture is not None]
     width = plot.width + max((p.width for p in right), default=0)
     figure = Image.new("RGB", (width, max(plot.height, sum(p.height for p in right))), "white")
     figure.paste(plot)
@@ -31,52 +38,60 @@ def draw(found: list[dict], pictures: Path, target: Path, examples: list[str]) -
 
 def scatter(found: list[dict]) -> Image.Image:
     """A point a method, with the 95 % intervals over clips."""
-    success, error = by_clip(found, "success"), by_clip(found, "outside_mae")
-    points = {}
-    for key in success:
-        if key[0] in COLOURS:
-            across = interval([255 * v for v in error[key].values()])
-            points[key[0]] = across, interval([100 * v for v in success[key].values()])
-    most = max(x + (0 if half != half else half) for (x, half), _ in points.values()) * 1.15
-    least = min(y - (0 if half != half else half) for _, (y, half) in points.values())
-    least = min(90, 10 * int(least / 10))
+    points = {name: (_spread(found, "outside_mae", name, 255), _spread(found, "success", name, 100)) for name in MAIN}
+    points = {name: point for name, point in points.items() if all(map(math.isfinite, (point[0][1], point[1][1])))}
+    most = 1.15 * max(high for (_, _, high), _ in points.values())
+    least = min(90, 10 * int(min(low for _, (low, _, _) in points.values()) / 10))
     picture = Image.new("RGB", (SIZE, SIZE), "white")
-    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(14)
+    pen = ImageDraw.Draw(picture)
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return (
-            LEFT + x / most * (SIZE - LEFT - 20),
-            SIZE - BOTTOM - (y - least) / (100 - least) * (SIZE - BOTTOM - TOP),
-        )
+        across, up = x / most, (y - least) / (100 - least)
+        return LEFT + across * (SIZE - LEFT - 20), SIZE - BOTTOM - up * (SIZE - BOTTOM - TOP)
 
-    for value in range(least, 101, 10):
-        pen.line([place(0, value), place(most, value)], "#dddddd")
-        pen.text((LEFT - 12, place(0, value)[1]), f"{value}", "#555555", font, anchor="rm")
-    for i in range(5):
-        pen.text((place(most * i / 4, 0)[0], SIZE - BOTTOM + 10), f"{most * i / 4:.1f}", "#555555", font, anchor="mt")
-    pen.text((LEFT, TOP / 2), "edits done, % of frames", "black", font, anchor="lm")
-    pen.text((SIZE - 20, SIZE - 18), "change outside the object, 0 to 255 (less is better)", "black", font, anchor="rm")
-    for i, (name, ((x, half_x), (y, half_y))) in enumerate(points.items()):
-        for a, b in (((x - half_x, y), (x + half_x, y)), ((x, y - half_y), (x, min(100, y + half_y)))):
-            if half_x == half_x:
-                pen.line([place(*a), place(*b)], COLOURS[name], 2)
-        centre = place(x, y)
-        pen.ellipse([centre[0] - 6, centre[1] - 6, centre[0] + 6, centre[1] + 6], COLOURS[name])
-        pen.ellipse([SIZE - 170, SIZE - 200 + 24 * i, SIZE - 158, SIZE - 188 + 24 * i], COLOURS[name])
-        pen.text((SIZE - 150, SIZE - 194 + 24 * i), name, "black", font, anchor="lm")
+    _axes(pen, place, most, least)
+    for i, (name, (across, up)) in enumerate(points.items()):
+        _mark(pen, place, COLOURS[name], across, up)
+        y = SIZE - 200 + 24 * i
+        pen.ellipse([SIZE - 170, y, SIZE - 158, y + 12], COLOURS[name])
+        pen.text((SIZE - 150, y + 6), name, "black", FONT, anchor="lm")
     return picture
 
 
-def example(pictures: Path, clip: str, kind: str) -> Image.Image | None:
+def _spread(found: list[dict], measure: str, method: str, scale: float) -> tuple[float, float, float]:
+    """(low, mean, high) of the 95 % interval over clips; all the mean if there is one clip."""
+    clips = next((clips for key, clips in by_clip(found, measure).items() if key[0] == method), {})
+    middle, half = interval([scale * value for value in clips.values()])
+    half = 0.0 if math.isnan(half) else half
+    return middle - half, middle, middle + half
+
+
+def _axes(pen, place, most: float, least: int) -> None:
+    for value in range(least, 101, 10):
+        pen.line([place(0, value), place(most, value)], "#dddddd")
+        pen.text((LEFT - 12, place(0, value)[1]), f"{value}", "#555555", FONT, anchor="rm")
+    for i in range(5):
+        x, _ = place(most * i / 4, least)
+        pen.text((x, SIZE - BOTTOM + 10), f"{most * i / 4:.1f}", "#555555", FONT, anchor="mt")
+    pen.text((LEFT, TOP / 2), "edits done, % of frames", "black", FONT, anchor="lm")
+    pen.text((SIZE - 20, SIZE - 18), "change outside the object, 0 to 255 (less is better)", "black", FONT, anchor="rm")
+
+
+def _mark(pen, place, colour: str, across: tuple, up: tuple) -> None:
+    (left, x, right), (low, y, high) = across, up
+    pen.line([place(left, y), place(right, y)], colour, 2)
+    pen.line([place(x, low), place(x, min(100, high))], colour, 2)
+    x, y = place(x, y)
+    pen.ellipse([x - 6, y - 6, x + 6, y + 6], colour)
+
+
+def example(pictures: Path, clip: str, kind: str, clip_seed: int) -> Image.Image | None:
     """Some frames of a clip: the source above, then one edit by every method of the main comparison."""
-    rows = {}
-    for method in MAIN:
-        path = next(iter(pictures.glob(f"{clip}, {method}, *.png".replace(" ", "_"))), None)
-        if path is None:
-            return None
-        sheet = Image.open(path)
-        rows.setdefault("source", strip(sheet, "source"))
-        rows[method] = strip(sheet, kind)
+    paths = {method: kept(pictures, clip, method, clip_seed) for method in MAIN}
+    if not all(path.exists() for path in paths.values()):
+        return None
+    rows = {"source": strip(Image.open(paths[MAIN[0]]), "source")}
+    rows |= {method: strip(Image.open(path), kind) for method, path in paths.items()}
     picture = Image.new("RGB", (120 + len(FRAMES) * CELL + 20, len(rows) * (CELL + 2) + 24), "white")
     picture.paste(label(f"{clip[3:]}, edit: {kind}", picture.width, 24, 4), (0, 0))
     for i, (name, frames) in enumerate(rows.items()):

@@ -11,7 +11,6 @@ from torch import Tensor
 metrics, optical_flow = pack("ei2_modules.metrics"), pack("ei2_modules.optical_flow")
 scenes = pack("ei2_modules.demo.scenes")
 
-ATTRIBUTES = ("colour", "background", "shape", "style")
 SEEN = 0.7  # of the object must be visible in a frame to say anything about it
 MOVES = 0.02  # widths: standard deviation of a track from which on its slope means something
 MARGIN = 3  # px around objects that belongs to neither object nor background
@@ -70,7 +69,7 @@ def measure(images: Tensor, truth: Truth) -> dict[str, float]:
 def _success(readings: list, truth: Truth) -> dict[str, float]:
     """Share of frames with an attribute right, among those where the scorers can read it in the true picture."""
     found = {}
-    for name in ATTRIBUTES:
+    for name in scorers.ATTRIBUTES:
         frames = [i for i in range(len(readings)) if truth.readable[i][name] and truth.seen[i]]
         right = [scorers.right(readings[i], truth.target[i])[name] for i in frames]
         found[name] = sum(right) / len(right) if right else math.nan

@@ -3,9 +3,11 @@
 import json
 import math
 from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 from statistics import mean, stdev
 
+from quality_cases import MAIN, Settings
 from scipy.stats import t as student
 
 HEADINGS = {
@@ -28,7 +30,6 @@ HEADINGS = {
     "peak_mib": "peak MiB",
 }
 PER_CLIP = ("success", "slope", "centroid_px", "mae", "outside_mae", "warp_outside")
-ORDER = ("per-frame", "Tune-A-Video", "EI² r=2", "EI² r=4")
 
 
 def rows(path: Path) -> list[dict]:
@@ -44,8 +45,7 @@ def rows(path: Path) -> list[dict]:
 
 def identity(job: dict) -> tuple:
     """What makes a run, among the keys of a line."""
-    names = ("clip", "clip_seed", "method", "seed", "steps", "learning_rate", "ddim_steps", "guidance", "inversion")
-    return tuple(job[name] for name in names)
+    return tuple(job[name] for name in ("clip", "clip_seed", "method", "seed", *(f.name for f in fields(Settings))))
 
 
 def figures(row: dict) -> dict[str, float | None]:
@@ -53,7 +53,7 @@ def figures(row: dict) -> dict[str, float | None]:
     edits = row["edits"]
     found = {}
     for name in next(iter(edits.values())):
-        if name not in ("colour", "background", "shape", "style"):
+        if name not in edits:
             found[name] = average(edit[name] for edit in edits.values())
     found["success"] = average(edit[kind] for kind, edit in edits.items())
     found["kept"] = average(edit[a] for k, edit in edits.items() for a in edits if a != k)
@@ -106,14 +106,18 @@ def summary(found: list[dict]) -> str:
     for name in HEADINGS:
         for method, clips in by_clip(found, name).items():
             lines[method].append(number(*interval(list(clips.values()))) if clips else "-")
+    return table(["method", *HEADINGS.values()], _named(lines))
+
+
+def _named(lines: dict[tuple, list[str]]) -> list[list[str]]:
+    """In order, with the name of the method before the cells, and the steps where they differ."""
     several = len({steps for _, steps in lines}) > 1
-    named = [[f"{m}, {s} steps" if several else m, *cells] for (m, s), cells in sorted(lines.items(), key=_order)]
-    return table(["method", *HEADINGS.values()], named)
+    return [[f"{m}, {s} steps" if several else m, *cells] for (m, s), cells in sorted(lines.items(), key=_order)]
 
 
 def _order(item):
     (method, steps), _ = item
-    return (ORDER.index(method) if method in ORDER else len(ORDER), method, steps)
+    return (MAIN.index(method) if method in MAIN else len(MAIN), method, steps)
 
 
 def differences(found: list[dict], ours: str = "EI² r=2", other: str = "Tune-A-Video") -> str:
@@ -143,21 +147,19 @@ def per_clip(found: list[dict]) -> str:
 def by_edit(found: list[dict]) -> str:
     kinds = list(found[0]["edits"])
     tables = [by_clip(found, f"success {kind}") for kind in kinds]
-    lines = [
-        [key[0], *(number(*interval(list(t[key].values()))) for t in tables)]
-        for key, _ in sorted(tables[0].items(), key=_order)
-    ]
-    return table(["edit done", *kinds], lines)
+    lines = {key: [number(*interval(list(t[key].values()))) for t in tables] for key in tables[0]}
+    return table(["edit done", *kinds], _named(lines))
 
 
 def choice(found: list[dict]) -> str:
     """The rule: the smallest error to the truth, over all methods and clips together."""
     errors = defaultdict(list)
     for row in found:
-        errors[row["learning_rate"], row["inversion"]].append(figures(row)["mae"])
-    lines = [[f"{rate:g}", text, number(mean(values))] for (rate, text), values in sorted(errors.items())]
-    rate, text = min(errors, key=lambda setting: mean(errors[setting]))
-    return table(["learning rate", "inversion", "error to truth"], lines) + f"\n\nChosen: {rate:g}, {text}"
+        errors[f"{row['learning_rate']:g}", f"{row['guidance']:g}", row["inversion"]].append(figures(row)["mae"])
+    lines = [[*setting, f"{mean(values):.4f}"] for setting, values in errors.items()]
+    best = min(errors, key=lambda setting: mean(errors[setting]))
+    heading = ["learning rate", "guidance", "inversion", "error to truth"]
+    return table(heading, lines) + f"\n\nChosen: {', '.join(best)}"
 
 
 def tables(found: list[dict], parts: dict[str, set]) -> str:
@@ -166,8 +168,13 @@ def tables(found: list[dict], parts: dict[str, set]) -> str:
     for part, wanted in parts.items():
         chosen = [row for row in found if identity(row) in wanted]
         if chosen:
-            counts = f"{len({r['clip'] for r in chosen})} clips, {len({r['seed'] for r in chosen})} seeds"
-            texts += [f"## {part}: {counts}", summary(chosen)]
+            texts.append(
+                f"## {part}: {len({r['clip'] for r in chosen})} clips, {len({r['seed'] for r in chosen})} seeds"
+            )
+        for weight in sorted({row["weight"] for row in chosen}, reverse=True):
+            same = [row for row in chosen if row["weight"] == weight]
+            texts += [f"The edit's own words at weight {weight:g}:"] if part == "words" else []
+            texts += [summary(same), by_edit(same)]
         if chosen and part == "main":
-            texts += [by_edit(chosen), differences(chosen), per_clip(chosen)]
+            texts += [differences(chosen), per_clip(chosen)]
     return "\n\n".join(texts)

@@ -2,23 +2,23 @@
 
 import math
 import os
-import resource
 import time
 from contextlib import contextmanager
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
 from in_process import pack
-from PIL import Image
 from quality_cases import KINDS, METHODS, Case, Settings
 from quality_measures import Truth, covariate_shift, measure
-from video_files import contact_sheet
+from video_files import contact_sheet, picture
 
 metrics, scenes = pack("ei2_modules.metrics"), pack("ei2_modules.demo.scenes")
 demo_model, patch, sampling = (pack(f"nodes.host.{name}") for name in ("demo_model", "patch", "sampling"))
 inflate_unet, one_shot_tune = pack("nodes.inflate_unet"), pack("nodes.one_shot_tune")
 schedule, unet = pack("ei2_modules.schedule"), pack("nodes.host.unet")
 
+_truth = cache(Truth)  # the same for every method and seed
 PROBE_STEPS = 2  # of the inversion in which temporal modules are watched: timesteps 1 and 501
 
 
@@ -37,41 +37,47 @@ class Editor:
 
     def run(self, case: Case, name: str, seed: int, settings: Settings, pictures: Path | None = None) -> dict:
         """Everything there is to say about one method on one clip; the edited clips are saved if asked for."""
-        _forget_peak()
         images, _ = scenes.render(list(case.clip))
         latents = self.vae.encode(images)
-        model = self.inflated(name, seed)
-        result = {"before": self.probe(model, latents)}
-        with _timed(result, "tune_s"):
-            model = self.tuned(model, case, latents, seed, settings) if METHODS[name].tuned else model
-        result["after"] = self.probe(model, latents)
+        model, made = self.made(case.clip, case.caption, name, seed, settings.steps, settings.learning_rate)
+        result = dict(made)
         source = self.encode(case.caption if settings.inversion == "caption" else "")
         with _timed(result, "invert_s"):
             noise, _ = sampling.invert(model, latents, source, self.grid(settings.ddim_steps), 0, _silent)
         clips = {"reconstruction": self.sample(model, noise, source, 1.0, settings)}
         with _timed(result, "edit_s"):
             for kind in KINDS:
-                clips[kind] = self.sample(model, noise, self.encode(case.prompt(kind)), settings.guidance, settings)
+                clips[kind] = self.sample(
+                    model, noise, self.encode(case.prompt(kind, settings.weight)), settings.guidance, settings
+                )
         result["peak_mib"] = _peak()
         result["autoencoder_db"] = _mean_psnr(self.decode(latents), images)
         decoded = {kind: self.decode(clip) for kind, clip in clips.items()}
         result["reconstruction_db"] = _mean_psnr(decoded["reconstruction"], images)
-        result["edits"] = {kind: measure(decoded[kind], Truth(case.clip, case.edits[kind])) for kind in KINDS}
+        result["edits"] = {kind: measure(decoded[kind], _truth(case.clip, case.edits[kind])) for kind in KINDS}
         if pictures:
             keep({"source": images, **decoded}, pictures)
         return finite(result)
+
+    @lru_cache(maxsize=1)  # noqa: B019 - one editor a worker
+    def made(self, clip: tuple, caption: str, name: str, seed: int, steps: int, rate: float) -> tuple:
+        """The model, inflated and tuned, and what was measured on the way. Runs that differ only later share it."""
+        _forget_peak()
+        latents, model, result = self.vae.encode(scenes.render(list(clip))[0]), self.inflated(name, seed), {}
+        result["before"] = self.probe(model, latents)
+        with _timed(result, "tune_s"):
+            if METHODS[name].tuned and steps:
+                model = self.tuned(model, latents, caption, steps, rate, seed)
+        return model, result | {"after": self.probe(model, latents)}
 
     def inflated(self, name: str, seed: int):
         m = METHODS[name]
         execute = inflate_unet.InflateUNet.execute
         return execute(self.model, m.mode, m.ratio, m.temporal, m.attention, m.init, seed).args[0]
 
-    def tuned(self, model, case: Case, latents, seed: int, settings: Settings):
-        if not settings.steps:
-            return model
-        execute, caption = one_shot_tune.OneShotTune.execute, self.encode(case.caption)
-        latent, rate = {"samples": latents}, settings.learning_rate
-        return execute(model, latent, caption, settings.steps, rate, seed, "auto", "off").args[0]
+    def tuned(self, model, latents, caption: str, steps: int, rate: float, seed: int):
+        execute = one_shot_tune.OneShotTune.execute
+        return execute(model, {"samples": latents}, self.encode(caption), steps, rate, seed, "auto", "off").args[0]
 
     def sample(self, model, noise, positive, guidance: float, settings: Settings):
         grid = self.grid(settings.ddim_steps)
@@ -104,7 +110,7 @@ class Editor:
 
 def keep(clips: dict, path: Path) -> None:
     """One picture: a row a clip."""
-    rows = [[Image.fromarray((255 * f).round().byte().numpy()) for f in clip] for clip in clips.values()]
+    rows = [[picture(frame) for frame in clip] for clip in clips.values()]
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(rows, cell=scenes.SIZE, gap=0).save(path)
 
@@ -130,15 +136,15 @@ def _forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> float:
-    """MiB of the device since `_forget_peak`; of the whole process on a CPU."""
+def _peak() -> float | None:
+    """MiB of the device since `_forget_peak`; of the whole process on a CPU, where the system tells."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    if not status.exists():
+        return None
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**10
 
 
 def finite(value):

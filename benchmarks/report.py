@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 
-def parse(options: argparse.ArgumentParser) -> argparse.Namespace:
+def parse(options: argparse.ArgumentParser, as_json: bool = True) -> argparse.Namespace:
     """Read the command line, with the options every benchmark has, and set the number of threads."""
     options.formatter_class = argparse.RawDescriptionHelpFormatter
     options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
-    options.add_argument("--json", type=Path, help="write the results here too")
+    if as_json:
+        options.add_argument("--json", type=Path, help="write the results here too")
     values = options.parse_args()
     torch.set_num_threads(values.threads)
     return values

@@ -17,6 +17,7 @@ from torch import Tensor
 
 scenes, vocabulary = pack("ei2_modules.demo.scenes"), pack("ei2_modules.demo.vocabulary")
 COLOURS, SHAPES = vocabulary.COLOURS, vocabulary.SHAPES
+ATTRIBUTES = ("colour", "background", "shape", "style")
 
 CONTRAST = 0.4  # of the strongest difference from the background: where an object begins
 CLEAR = 0.12  # difference that is an object wherever it is seen

@@ -18,6 +18,11 @@ def read(path: Path) -> list[Image.Image]:
         return [frame.to_image() for frame in container.decode(video=0)]
 
 
+def picture(frame) -> Image.Image:
+    """A tensor (h, w, 3) in 0..1 as an image."""
+    return Image.fromarray((255 * frame).round().byte().numpy())
+
+
 def cut(source: Path, target: Path, frames: int, stride: int = 3, rate: int = 8) -> None:
     """Write `frames` frames of a video, `stride` apart where it is long enough, as a video of its own."""
     if frames < 1:
