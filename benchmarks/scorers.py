@@ -23,6 +23,7 @@ CONTRAST = 0.4  # of the strongest difference from the background: where an obje
 CLEAR = 0.12  # difference that is an object wherever it is seen
 FAINTEST = 0.05  # difference that can be an object at all
 SMALLEST = 12  # px
+GAIN = 1.1  # times its area that a body must grow for closed gaps to be gaps, and not the corners of a small cross
 PREFER_LARGE = 0.3  # how much a mask's area counts beside its overlap with a shape
 CELLS = 40  # px, side of the patch in which shapes are compared
 REACH = 1.25  # half that side, in square roots of the area
@@ -81,10 +82,9 @@ def _object(difference: Tensor, strongest: float, near) -> tuple[Tensor, str, fl
         return torch.zeros_like(difference, dtype=torch.bool), "", 0.0
     found = []
     for threshold in {CONTRAST * strongest, min(CONTRAST * strongest, CLEAR)}:
-        for closing in (0, 1, 2):
-            body = _choose(_filled(difference > threshold, closing), near)
-            if body.sum() >= SMALLEST:
-                found.append((body, *_shape(body)))
+        bodies = [_choose(_filled(difference > threshold, closing), near) for closing in (0, 1, 2)]
+        gained = [body for body in bodies[1:] if body.sum() > GAIN * bodies[0].sum()]
+        found += [(body, *_shape(body)) for body in [bodies[0], *gained] if body.sum() >= SMALLEST]
     if not found:
         return torch.zeros_like(difference, dtype=torch.bool), "", 0.0
     largest = max(int(body.sum()) for body, _, _ in found)
@@ -140,8 +140,7 @@ def _parts(mask: Tensor) -> list[Tensor]:
 def _shape(body: Tensor) -> tuple[str, float]:
     names, templates = _templates()
     patch = _normalised(body.float())
-    both = (templates * patch).sum(dim=(1, 2))
-    overlap = both / (templates.sum(dim=(1, 2)) + patch.sum() - both)
+    overlap = (templates & patch).sum(dim=(1, 2)) / (templates | patch).sum(dim=(1, 2))
     best = int(overlap.argmax())
     return names[best], overlap[best].item()
 
@@ -160,14 +159,14 @@ def _templates() -> tuple[list[str], Tensor]:
 
 
 def _normalised(mask: Tensor) -> Tensor:
-    """A mask moved to the middle of a patch and scaled to one area."""
+    """A mask moved to the middle of a patch and scaled to one area, as bool: soft rims would favour plump shapes."""
     size = len(mask)
     area = mask.sum()
     axis = torch.arange(size) + 0.5
     x, y = (mask.sum(dim=0) * axis).sum() / area, (mask.sum(dim=1) * axis).sum() / area
     steps = torch.linspace(-REACH, REACH, CELLS) * area.sqrt()
     grid = torch.stack(torch.meshgrid((x + steps) / size, (y + steps) / size, indexing="xy"), dim=-1) * 2 - 1
-    return F.grid_sample(mask[None, None], grid[None], align_corners=False)[0, 0]
+    return F.grid_sample(mask[None, None], grid[None], align_corners=False)[0, 0] > 0.5
 
 
 def _is_hollow(painted: Tensor, body: Tensor) -> bool:

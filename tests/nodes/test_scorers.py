@@ -123,3 +123,12 @@ def test_of_two_things_the_near_one_is_read():
     for thing in (first, second):
         reading = scorers.read(picture, near=(thing.x, thing.y))
         assert (reading.shape, reading.colour) == (thing.shape, thing.colour)
+
+
+@pytest.mark.parametrize("radius", [0.16, 0.2, 0.24])
+def test_a_small_blurred_cross_is_no_square(radius):
+    """As a tired model draws it: its corners are gaps that closing would fill."""
+    scene = Scene((Thing("cross", "white", radius=radius, angle=-0.16),), "orange")
+    picture = scenes.render([scene])[0].permute(0, 3, 1, 2)
+    blurred = torch.nn.functional.avg_pool2d(picture, 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1)[0]
+    assert scorers.read(blurred).shape == "cross"
