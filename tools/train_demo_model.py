@@ -43,7 +43,7 @@ REPORT_EVERY = 100  # steps
 
 def main() -> int:
     options = parse()
-    options.out.mkdir(parents=True, exist_ok=True)
+    claim(options)
     log = {"seed": options.seed, "batch": BATCH, "scenes": options.scenes, "machine": machine(), "stages": {}}
     print(f"Rendering from {options.scenes} scenes on {DEVICE}; state and result in {options.out}", flush=True)
     pool, captions = scenes.scenes_to_train_on(options.seed, options.scenes)
@@ -70,6 +70,17 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     return options
+
+
+def claim(options) -> None:
+    """Make the folder this run's own: another seed or other scenes must not go on from its state."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    wanted = {name: getattr(options, name) for name in ("seed", "scenes", "autoencoder_steps")}
+    path = options.out / "options.json"
+    begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else wanted
+    if begun != wanted:
+        raise SystemExit(f"{options.out} holds a training with {begun}, not {wanted}: choose another --out.")
+    path.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
 
 
 def machine() -> dict:
@@ -162,46 +173,59 @@ def autocast():
 def train(name: str, models: nn.ModuleDict, loss, steps: int, rate: float, share, options, log: dict) -> nn.ModuleDict:
     """Train, with saved state; gives the averaged models. Step k draws from a generator of its own, so that a
     resumed run draws what an uninterrupted one does."""
-    average = copy.deepcopy(models)
-    optimiser = torch.optim.AdamW(models.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01)
-    path = options.out / f"{name}.pt"
-    done, seconds, losses = 0, 0.0, []
-    if path.exists():
-        state = torch.load(path)
-        models.load_state_dict(state["models"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        done, seconds, losses = state["done"], state["seconds"], state["losses"]
-        print(f"{name}: going on at step {done} of {steps}", flush=True)
-    began = saved = time.monotonic()
-    recent = []
-    for step in range(done, steps):
+    state = State(options.out / f"{name}.pt", models, rate)
+    if state.done > steps:
+        raise SystemExit(f"{state.path} is at step {state.done}, beyond the {steps} asked for: choose another --out.")
+    if state.done:
+        print(f"{name}: going on at step {state.done} of {steps}", flush=True)
+    start, before, began, recent = state.done, state.seconds, time.monotonic(), []
+    saved = began
+    for step in range(start, steps):
         random = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-        for group in optimiser.param_groups:
-            group["lr"] = rate * share(step, steps)
-        with autocast():
-            value = loss(models, random)
-        optimiser.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(models.parameters(), 1.0)
-        optimiser.step()
-        follow(average, models, min(EMA, (step + 1) / (step + 10)))
-        recent.append(value.detach())
+        recent.append(state.step(loss, random, rate * share(step, steps)))
         now = time.monotonic()
-        if (step + 1) % REPORT_EVERY == 0 or step + 1 == steps:
-            spent = seconds + now - began
-            losses.append([step + 1, round(torch.stack(recent).mean().item(), 5)])
+        state.seconds = before + now - began
+        if state.done % REPORT_EVERY == 0 or state.done == steps:
+            state.losses.append([state.done, round(torch.stack(recent).mean().item(), 5)])
             recent = []
-            left = (now - began) / (step + 1 - done) * (steps - step - 1)
-            print(f"{name} {step + 1}/{steps} loss {losses[-1][1]:.4f}, {spent:.0f} s, {left:.0f} s left", flush=True)
-        if (now - saved > SAVE_EVERY and not recent) or step + 1 == steps:
+            left = (now - began) / (state.done - start) * (steps - state.done)
+            print(f"{name} {state.done}/{steps} loss {state.losses[-1][1]:.4f}, {left:.0f} s left", flush=True)
+        if (now - saved > SAVE_EVERY and not recent) or state.done == steps:
             saved = now
-            state = {"models": models.state_dict(), "average": average.state_dict()}
-            state |= {"optimiser": optimiser.state_dict(), "done": step + 1, "losses": losses}
-            keep({**state, "seconds": seconds + now - began}, path)
-    spent = torch.load(path)["seconds"] if done == steps else seconds + time.monotonic() - began
-    log["stages"][name] = {"steps": steps, "seconds": round(spent), "losses": losses}
-    return average
+            state.save()
+    log["stages"][name] = {"steps": steps, "seconds": round(state.seconds), "losses": state.losses}
+    return state.average
+
+
+class State:
+    """All that a stopped training goes on from."""
+
+    def __init__(self, path: Path, models: nn.ModuleDict, rate: float):
+        self.path, self.models, self.average = path, models, copy.deepcopy(models)
+        self.optimiser = torch.optim.AdamW(models.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.done, self.seconds, self.losses = 0, 0.0, []
+        if path.exists():
+            saved = torch.load(path)
+            for part in ("models", "average", "optimiser"):
+                getattr(self, part).load_state_dict(saved[part])
+            self.done, self.seconds, self.losses = saved["done"], saved["seconds"], saved["losses"]
+
+    def step(self, loss, random: torch.Generator, rate: float) -> Tensor:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with autocast():
+            value = loss(self.models, random)
+        self.optimiser.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(self.models.parameters(), 1.0)
+        self.optimiser.step()
+        self.done += 1
+        follow(self.average, self.models, min(EMA, self.done / (self.done + 9)))
+        return value.detach()
+
+    def save(self) -> None:
+        parts = {part: getattr(self, part).state_dict() for part in ("models", "average", "optimiser")}
+        keep({**parts, "done": self.done, "seconds": self.seconds, "losses": self.losses}, self.path)
 
 
 def keep(state: dict, path: Path) -> None:

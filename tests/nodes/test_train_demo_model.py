@@ -75,6 +75,22 @@ def test_half_a_state_is_never_left(tmp_path, monkeypatch):
     assert torch.load(path) == {"step": 1}
 
 
+def test_a_folder_belongs_to_one_training(tmp_path):
+    options = {"out": tmp_path / "new", "seed": 1, "scenes": 100, "autoencoder_steps": 10, "unet_steps": 10}
+    train_demo_model.claim(Namespace(**options))
+    train_demo_model.claim(Namespace(**options | {"unet_steps": 20}))  # a longer one goes on
+    for name in ("seed", "scenes", "autoencoder_steps"):
+        with pytest.raises(SystemExit, match="choose another --out"):
+            train_demo_model.claim(Namespace(**options | {name: 2}))
+
+
+def test_a_shorter_training_is_not_the_longer_one(tmp_path, monkeypatch):
+    training(tmp_path)
+    monkeypatch.setitem(globals(), "STEPS", 3)
+    with pytest.raises(SystemExit, match="step 6, beyond the 3"):
+        training(tmp_path)
+
+
 def test_the_learning_rate_before_the_last_steps_does_not_depend_on_their_number():
     short, long = ([train_demo_model.held(step, steps) for step in range(8400)] for steps in (12000, 20000))
     assert short == pytest.approx(long, abs=1e-12)
