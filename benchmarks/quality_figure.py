@@ -9,7 +9,7 @@ from quality_report import by_clip, interval
 from video_files import label
 
 COLOURS = {"per-frame": "#777777", "Tune-A-Video": "#d1495b", "EI² r=2": "#00798c", "EI² r=4": "#66a182"}
-SIZE, LEFT, TOP, BOTTOM = 520, 70, 40, 60
+SIZE, LEFT, TOP, BOTTOM = 520, 70, 75, 60
 ROWS = ("source", "reconstruction", *KINDS)  # of the pictures that the runs keep
 FRAMES = (0, 3, 7)
 CELL = 96
@@ -36,6 +36,11 @@ def draw(found: list[dict], pictures: Path, target: Path, examples: list[str]) -
     figure.save(target)
 
 
+def plain(name: str) -> str:
+    """Pillow's own font has no superscripts."""
+    return name.replace("²", "2")
+
+
 def scatter(found: list[dict]) -> Image.Image:
     """A point a method, with the 95 % intervals over clips."""
     points = {name: (_spread(found, "outside_mae", name, 255), _spread(found, "success", name, 100)) for name in MAIN}
@@ -52,9 +57,9 @@ def scatter(found: list[dict]) -> Image.Image:
     _axes(pen, place, most, least)
     for i, (name, (across, up)) in enumerate(points.items()):
         _mark(pen, place, COLOURS[name], across, up)
-        y = SIZE - 200 + 24 * i
-        pen.ellipse([SIZE - 170, y, SIZE - 158, y + 12], COLOURS[name])
-        pen.text((SIZE - 150, y + 6), name, "black", FONT, anchor="lm")
+        x, y = LEFT + i * (SIZE - LEFT) / len(MAIN), 45
+        pen.ellipse([x, y - 6, x + 12, y + 6], COLOURS[name])
+        pen.text((x + 17, y), plain(name), "black", FONT, anchor="lm")
     return picture
 
 
@@ -73,7 +78,7 @@ def _axes(pen, place, most: float, least: int) -> None:
     for i in range(5):
         x, _ = place(most * i / 4, least)
         pen.text((x, SIZE - BOTTOM + 10), f"{most * i / 4:.1f}", "#555555", FONT, anchor="mt")
-    pen.text((LEFT, TOP / 2), "edits done, % of frames", "black", FONT, anchor="lm")
+    pen.text((LEFT, 15), "edits done, % of frames", "black", FONT, anchor="lm")
     pen.text((SIZE - 20, SIZE - 18), "change outside the object, 0 to 255 (less is better)", "black", FONT, anchor="rm")
 
 
@@ -95,7 +100,7 @@ def example(pictures: Path, clip: str, kind: str, clip_seed: int) -> Image.Image
     picture = Image.new("RGB", (120 + len(FRAMES) * CELL + 20, len(rows) * (CELL + 2) + 24), "white")
     picture.paste(label(f"{clip[3:]}, edit: {kind}", picture.width, 24, 4), (0, 0))
     for i, (name, frames) in enumerate(rows.items()):
-        picture.paste(label(name, 120, CELL, 4), (0, 24 + i * (CELL + 2)))
+        picture.paste(label(plain(name), 120, CELL, 4), (0, 24 + i * (CELL + 2)))
         picture.paste(frames, (120, 24 + i * (CELL + 2)))
     return picture
 

@@ -165,5 +165,6 @@ def _vae(weights) -> comfy.sd.VAE:
     vae.patcher = comfy.model_patcher.ModelPatcher(network, vae.device, comfy.model_management.vae_offload_device())
     vae.downscale_ratio = vae.upscale_ratio = autoencoder.FACTOR
     vae.latent_channels, vae.size = autoencoder.CHANNELS, None
+    # Asked for a pixel of the picture or of the latent, and more than these few layers ever hold: 16 kB.
     vae.memory_used_encode = vae.memory_used_decode = lambda shape, dtype: 1000 * shape[-1] * shape[-2] * 16
     return vae
