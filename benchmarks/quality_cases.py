@@ -106,12 +106,12 @@ BUDGETED = ("Tune-A-Video", "EI² r=2")
 
 @dataclass(frozen=True)
 class Settings:
-    """The same for every method."""
+    """The same for every method. Rate, guidance and inversion were chosen by `bench quality choose`."""
 
     steps: int = 100  # of tuning
     learning_rate: float = 1e-3
     ddim_steps: int = 25
-    guidance: float = 5.0
+    guidance: float = 3.0
     inversion: str = "empty"  # the text of the inversion: "empty" or "caption"
     weight: float = 1.0  # of the edit's own words in the prompt
 
