@@ -4,7 +4,7 @@ import math
 import os
 import time
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -76,8 +76,9 @@ class Editor:
         return execute(self.model, m.mode, m.ratio, m.temporal, m.attention, m.init, seed).args[0]
 
     def tuned(self, model, latents, caption: str, steps: int, rate: float, seed: int):
-        execute = one_shot_tune.OneShotTune.execute
-        return execute(model, {"samples": latents}, self.encode(caption), steps, rate, seed, "auto", "off").args[0]
+        caption, clean = self.encode(caption), {"samples": latents}
+        execute = partial(one_shot_tune.OneShotTune.execute, resume="new run", autosave_every=0)
+        return execute(model, clean, caption, steps, rate, seed, "auto", "off").args[0]
 
     def sample(self, model, noise, positive, guidance: float, settings: Settings):
         grid = self.grid(settings.ddim_steps)

@@ -1,7 +1,8 @@
 """One-shot tuning on one clip (paper section 5; details the paper leaves out follow Tune-A-Video).
 
-The loop knows nothing of progress bars, previews, files or ComfyUI: it is a generator, and the caller
-does those between steps. Stopping the generator at any time leaves the weights of the last whole step.
+The loop knows nothing of progress bars, previews, files or ComfyUI: `Tuning.steps` is a generator, and the caller
+does those between steps. Stopping it at any time leaves the weights of the last whole step, and `state` holds all
+that is needed to go on from there as if nothing had happened.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,40 +26,83 @@ class Step:
     grad_norm: float  # before clipping
 
 
-def tune(
-    denoise: Callable[[Tensor, Tensor], Tensor],
-    clean: Tensor,
-    trainables: Trainables,
-    sigma_table: Tensor,
-    prediction: str,
-    options: TuningOptions,
-    loss_scaling: bool = False,
-) -> Iterator[Step]:
-    """Yield after every step; `trainables` change in place.
+class Tuning:
+    """A tuning between two steps: what is trained, the optimiser, the random numbers, the losses so far.
 
-    denoise(x, sigma): differentiable; x (n, c, h, w) in VE units, sigma (n,) -> x0.
-    clean: (n, c, h, w) latents, scaled as the model takes them. sigma_table: (1000,).
-    loss_scaling: for fp16, where small gradients would vanish.
-    Raises DivergedError before a loss or gradient that is not finite can touch the weights.
+    trainables change in place. loss_scaling: for fp16, where small gradients would vanish.
     """
-    optimiser = make_optimiser(trainables, options)
-    scaler = torch.amp.GradScaler(clean.device.type, enabled=loss_scaling)
-    generator = torch.Generator().manual_seed(options.seed)
-    for number in range(1, options.steps + 1):
-        noise, sigma = draw(clean, sigma_table, generator)
-        x = add_noise(clean, noise, sigma)
-        loss = diffusion_loss(prediction, x, denoise(x, sigma.expand(len(x))), clean, noise, sigma)
+
+    def __init__(self, trainables: Trainables, options: TuningOptions, loss_scaling: bool = False):
+        device = next(trainables.parameters()).device
+        self.trainables, self.options, self.losses = trainables, options, []
+        self.optimiser = make_optimiser(trainables, options)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=loss_scaling)
+        self.generator = torch.Generator().manual_seed(options.seed)
+
+    @property
+    def done(self) -> int:
+        """Whole steps."""
+        return len(self.losses)
+
+    def steps(
+        self, denoise: Callable[[Tensor, Tensor], Tensor], clean: Tensor, sigma_table: Tensor, prediction: str
+    ) -> Iterator[Step]:
+        """Yield after every step until `options.steps` are done.
+
+        denoise(x, sigma): differentiable; x (n, c, h, w) in VE units, sigma (n,) -> x0.
+        clean: (n, c, h, w) latents, scaled as the model takes them. sigma_table: (1000,).
+        Raises DivergedError before a loss or gradient that is not finite can touch the weights.
+        """
+        while self.done < self.options.steps:
+            noise, sigma = draw(clean, sigma_table, self.generator)
+            x = add_noise(clean, noise, sigma)
+            loss = diffusion_loss(prediction, x, denoise(x, sigma.expand(len(x))), clean, noise, sigma)
+            yield self._step(loss)
+
+    def _step(self, loss: Tensor) -> Step:
+        number, optimiser, scaler = self.done + 1, self.optimiser, self.scaler
         if not torch.isfinite(loss):
             raise DivergedError(number, "loss")
         scaler.scale(loss).backward()
-        grad_norm = _clip(trainables, optimiser, scaler, options, number)
+        grad_norm = self._clip(number)
         scaler.step(optimiser)
         scaler.update()
         if scaler.is_enabled() and scaler.get_scale() < 1:  # halved at every overflow: it never found a finite step
             raise DivergedError(number, "gradient")
         optimiser.zero_grad(set_to_none=True)
-        trainables.power_iteration()
-        yield Step(number, loss.item(), grad_norm)
+        self.trainables.power_iteration()
+        self.losses.append(loss.item())
+        return Step(number, self.losses[-1], grad_norm)
+
+    def _clip(self, number: int) -> float:
+        self.scaler.unscale_(self.optimiser)
+        norm = float(nn.utils.clip_grad_norm_(self.trainables.parameters(), self.options.max_grad_norm))
+        # With loss scaling an overflow is expected now and then: the scaler skips that step by itself.
+        if not self.scaler.is_enabled() and not norm < float("inf"):
+            raise DivergedError(number, "gradient")
+        return norm
+
+    def state(self) -> tuple[dict[str, Tensor], dict]:
+        """(tensors, plain values for JSON): everything that `restore` needs."""
+        tensors = {f"trained.{name}": t for name, t in self.trainables.state_dict().items()}
+        for i, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{i}.{name}": t for name, t in moments.items()}
+        tensors["generator"] = self.generator.get_state()
+        return tensors, {"losses": self.losses, "scaler": self.scaler.state_dict()}
+
+    def restore(self, tensors: dict[str, Tensor], plain: dict) -> None:
+        """Go on from a `state`. Raises KeyError, ValueError or RuntimeError when it is not one of this tuning's."""
+        self.trainables.load_state_dict(_below(tensors, "trained."))
+        moments: dict[int, dict] = {}
+        for name, tensor in _below(tensors, "optimiser.").items():
+            index, _, moment = name.partition(".")
+            moments.setdefault(int(index), {})[moment] = tensor
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(plain["scaler"])
+        self.generator.set_state(tensors["generator"])
+        self.losses = [float(loss) for loss in plain["losses"]]
 
 
 def draw(clean: Tensor, sigma_table: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -79,10 +123,5 @@ def make_optimiser(trainables: nn.Module, options: TuningOptions) -> torch.optim
     )
 
 
-def _clip(trainables, optimiser, scaler, options, number) -> float:
-    scaler.unscale_(optimiser)
-    norm = float(nn.utils.clip_grad_norm_(trainables.parameters(), options.max_grad_norm))
-    # With loss scaling an overflow is expected now and then: the scaler skips that step by itself.
-    if not scaler.is_enabled() and not norm < float("inf"):
-        raise DivergedError(number, "gradient")
-    return norm
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

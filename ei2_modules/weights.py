@@ -7,21 +7,20 @@ left to compute. The header, JSON under the metadata key "ei2", says what the te
 
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from . import files
 from .config import InflateOptions
-from .errors import EI2Error, WeightsError
+from .errors import WeightsError
 from .fingerprint import FINGERPRINT_TOLERANCE, distance
 from .inflate import Block, TemporalBank, UNetSpec
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # 1 had no checksum
 QUERY_PREFIX, QUERY_SUFFIX = "diffusion_model.", ".diff"
 TEMPORAL_PREFIX = "ei2.temporal."
 
@@ -91,28 +90,16 @@ def check_fits(header: Header, spec: UNetSpec, options: InflateOptions | None, f
 
 
 def save(path: Path, weights: EI2Weights) -> None:
-    """Write whole or not at all: to a neighbour first, then renamed over."""
+    """Write whole or not at all."""
     tensors = {QUERY_PREFIX + k + QUERY_SUFFIX: t for k, t in weights.tensors.queries.items()}
     tensors |= {TEMPORAL_PREFIX + k: t for k, t in weights.tensors.temporal.items()}
     metadata = {"ei2": json.dumps(asdict(weights.header)), "format": "pt"}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        save_file({k: t.contiguous() for k, t in tensors.items()}, partial, metadata)
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        raise EI2Error(f"{path} could not be written: {error}. Free some space or choose another folder.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    files.save(path, tensors, metadata)
 
 
 def load(path: Path) -> EI2Weights:
     """Read and check a file; raises WeightsError for anything that is not a whole tuned-weight file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
-        raise WeightsError(f"{Path(path).name} is not a readable safetensors file: {error}. Save it again.") from error
+    tensors, metadata = files.load(path)
     header = _parse_header(Path(path).name, metadata)
     tuned = TunedTensors(
         _strip(tensors, QUERY_PREFIX, QUERY_SUFFIX),
@@ -131,8 +118,11 @@ def _parse_header(name: str, metadata: dict) -> Header:
     try:
         raw = json.loads(metadata["ei2"])
         written = raw["format"]
-        if written != FORMAT:
-            raise WeightsError(f"{name} has format {written}; this version reads {FORMAT}. Update the pack.")
+        if written not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise WeightsError(f"{name} has format {written}; this version reads {known}. Update the pack.")
+        if written > 1 and files.CHECKSUM not in metadata:
+            raise KeyError("no checksum")
         header = Header(**raw)
         if header.options.keys() != asdict(InflateOptions()).keys():
             raise KeyError(f"options {sorted(header.options)}")

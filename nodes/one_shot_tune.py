@@ -1,15 +1,16 @@
 """'One-Shot Tune': learns one clip under its caption."""
 
-import logging
 from dataclasses import replace
 
 from ..ei2_modules.config import TuningOptions
 from ..ei2_modules.weights import check_fits
-from .host import conditioning, storage
+from .host import conditioning, run_keeper, states
 from .host import latents as host_latents
 from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io
 from .host.patch import inflate, inflated_state, refuse_foreign_attention
 from .host.progress import TuningProgress
+from .host.run_keeper import RunKeeper
+from .host.run_key import run_key
 from .host.training import TuningRun
 
 
@@ -72,6 +73,23 @@ class OneShotTune(io.ComfyNode):
                     "negative", optional=True, tooltip="For previews: with it they are made under guidance 7.5."
                 ),
                 io.Vae.Input("vae", optional=True, tooltip="For sharp previews; without it they are rough."),
+                io.Combo.Input(
+                    "resume",
+                    options=run_keeper.choices(),
+                    default=run_keeper.AUTO,
+                    optional=True,
+                    tooltip="auto: an earlier tuning of the very same clip, caption, model and options is gone on "
+                    "with, or used as it is when it has all its steps. new run: from the start. A file: from there.",
+                ),
+                io.Int.Input(
+                    "autosave_every",
+                    default=100,
+                    min=0,
+                    max=100_000,
+                    optional=True,
+                    tooltip="Steps between two saves of the whole state (0.9 GB for SD1.5; the newest "
+                    f"{states.KEEP} are kept in output/ei2/states). 0: only when the tuning is stopped.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="The tuned model."),
@@ -81,13 +99,14 @@ class OneShotTune(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, precision=None, gradient_checkpointing=None):
-        return check_choices(cls, precision=precision, gradient_checkpointing=gradient_checkpointing)
+    def validate_inputs(cls, precision=None, gradient_checkpointing=None, resume=None):
+        faults = resume is not None and run_keeper.fault(resume)
+        return faults or check_choices(cls, precision=precision, gradient_checkpointing=gradient_checkpointing)
 
     @classmethod
     def execute(
         cls, model, latents, positive, steps, learning_rate, seed, precision, gradient_checkpointing,
-        weights=None, negative=None, vae=None,
+        weights=None, negative=None, vae=None, resume=run_keeper.AUTO, autosave_every=100,
     ):  # fmt: skip
         state = inflated_state(model, "One-Shot Tune")
         refuse_foreign_attention(model, state)
@@ -97,15 +116,25 @@ class OneShotTune(io.ComfyNode):
         if start is not None:
             check_fits(start.header, state.spec, state.options, state.fingerprint)
             state = replace(state, options=replace(state.options, stam_init=start.options().stam_init))
-        run = TuningRun(state, TuningOptions(steps, learning_rate, seed), precision, gradient_checkpointing)
-        progress = TuningProgress(model, steps, vae)
+        options = TuningOptions(steps, learning_rate, seed)
+        run = TuningRun(state, options, precision, gradient_checkpointing)
+        key = run_key(model, state, samples, positive, options, run.dtype(model), start)
+        keeper = RunKeeper(run, key, autosave_every)
+        keeper.find(resume)
+        progress = TuningProgress(model, steps, vae, keeper.saved)
+
+        def on_step(step, estimate):
+            keeper.after_step(step.number)
+            progress.step(step, estimate)
+
         try:
-            run.execute(model, samples, positive, negative, start, progress.step)
-            tuned = run.weights()
-            return io.NodeOutput(inflate(model, state.options, tuned), tuned, {"loss": run.losses})
+            run.execute(model, samples, positive, negative, start, on_step)
         except BaseException:
-            _keep(run)
+            keeper.stopped()
             raise
+        keeper.finished()
+        tuned = run.weights()
+        return io.NodeOutput(inflate(model, state.options, tuned), tuned, {"loss": list(run.losses)})
 
 
 def _check_captions(spec, positive, negative) -> None:
@@ -113,14 +142,3 @@ def _check_captions(spec, positive, negative) -> None:
         if value is not None:
             conditioning.check(value, name, spec)
             conditioning.check_for_tuning(value, name)
-
-
-def _keep(run: TuningRun) -> None:
-    """Save what a run that is being stopped has learnt, and say where. Never hides why it is being stopped."""
-    if not run.losses:
-        return
-    try:
-        path = storage.save(run.weights(), "unfinished", "output/ei2")
-        logging.warning("EI²: One-Shot Tune stopped; the weights of step %d are kept in %s", len(run.losses), path)
-    except Exception as error:
-        logging.error("EI²: One-Shot Tune stopped, and its weights could not be kept: %s", error)

@@ -213,10 +213,9 @@ def _query_patches(weights: EI2Weights) -> dict:
 
 def remove_query_patches(model, weights: EI2Weights) -> None:
     """Drop exactly the differences we added, known by their tensors; LoRAs on the same keys stay."""
-    ours = {id(t) for t in weights.tensors.queries.values()}
     for path in weights.tensors.queries:
         key = f"diffusion_model.{path}.weight"
-        kept = [p for p in model.patches.get(key, []) if not _is_ours(p[1], ours)]
+        kept = [p for p in model.patches.get(key, []) if not is_our_patch(p, weights)]
         if kept:
             model.patches[key] = kept
         else:
@@ -224,5 +223,8 @@ def remove_query_patches(model, weights: EI2Weights) -> None:
     model.patches_uuid = uuid.uuid4()
 
 
-def _is_ours(value, ours: set[int]) -> bool:
-    return isinstance(value, tuple) and value[0] == "diff" and id(value[1][0]) in ours
+def is_our_patch(patch: tuple, weights: EI2Weights | None) -> bool:
+    """Whether an entry of the host's list of patches is one of the differences in `weights`."""
+    value = patch[1]
+    ours = weights.tensors.queries.values() if weights else ()
+    return isinstance(value, tuple) and value[0] == "diff" and any(value[1][0] is t for t in ours)

@@ -1,12 +1,29 @@
 """The host's progress bar and latent preview, for loops of several passes."""
 
+import logging
+import sys
+
 import comfy.model_management as mm
 import comfy.utils
 import latent_preview
 import torch
+from comfy_execution.utils import get_executing_context
 from PIL import Image
 
 from . import memory
+
+
+def say(text: str) -> None:
+    """To the log, and into the node that is running."""
+    logging.info("EI²: %s", text)
+    show_text(text)
+
+
+def show_text(text: str) -> None:
+    """In the node that is running, where a server is."""
+    running, server = get_executing_context(), sys.modules.get("server")  # importing it would start half of one
+    if running is not None and server is not None:
+        server.PromptServer.instance.send_progress_text(text, running.node_id)
 
 
 class Progress:
@@ -41,8 +58,9 @@ class TuningProgress:
 
     PREVIEWS = 10  # a run: one costs at most two forward passes and one decoded frame
 
-    def __init__(self, model, steps: int, vae):
+    def __init__(self, model, steps: int, vae, done: int = 0):
         self.progress, self.vae = Progress(model, steps), vae
+        self.progress.done = done
         self.every = max(1, steps // self.PREVIEWS)
         self.to_latent = model.model.process_latent_out
 

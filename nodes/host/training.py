@@ -3,7 +3,8 @@
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.samplers
@@ -14,11 +15,11 @@ from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch.utils.checkpoint import checkpoint
 
-from ...ei2_modules import __version__
+from ...ei2_modules import __version__, tuning_state
 from ...ei2_modules.config import TuningOptions
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.trainables import Trainables
-from ...ei2_modules.tuning import tune
+from ...ei2_modules.tuning import Tuning
 from ...ei2_modules.weights import EI2Weights, make_header
 from . import conditioning, memory
 from .patch import KEY, Inflated, attach, detach, remove_query_patches
@@ -35,57 +36,62 @@ class TuningRun:
     options: TuningOptions
     precision: str = "auto"
     checkpointing: str = "auto"
-    losses: list[float] = field(default_factory=list)
-    trainables: Trainables | None = None
-    seconds: float = 0.0
+    origin: Path | None = None  # a state to go on from
+    tuning: Tuning | None = None
+    seconds: float = 0.0  # with those before a stop
+    _before: float = 0.0
     _shape: tuple = ()
     _dtype: torch.dtype = torch.float32
     _checkpointed: bool = False
 
     def execute(self, model, samples, positive, negative, start: EI2Weights | None, on_step: Callable) -> None:
         """Tune. on_step(step, estimate) after each step; estimate() is a preview of the clip, (n, c, h, w)."""
-        dtype = memory.compute_dtype(self.precision, model.load_device)
-        self._shape, self._dtype, began = tuple(samples.shape), dtype, time.monotonic()
+        dtype = self.dtype(model)
+        self._shape, self._dtype, self._began = tuple(samples.shape), dtype, time.monotonic()
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 self._tune(model, samples, positive, negative, start, on_step, dtype)
         except mm.OOM_EXCEPTION as error:
             raise EI2Error(memory.describe_out_of_memory(samples, dtype, self._checkpointed)) from error
-        finally:
-            self.seconds = time.monotonic() - began
+
+    def dtype(self, model) -> torch.dtype:
+        """What the frozen model computes in."""
+        return memory.compute_dtype(self.precision, model.load_device)
+
+    @property
+    def losses(self) -> list[float]:
+        """Of the whole steps, those before a stop too."""
+        return self.tuning.losses if self.tuning else []
 
     def _tune(self, model, samples, positive, negative, start, on_step, dtype) -> None:
         spec, options = self.state.spec, self.state.options
         clone = _clone_for_tuning(model, self.state.weights, dtype)
         with memory.loaded_for_training(clone, spec) as unet:
             base = {path: unet.get_submodule(path).weight for path in spec.query_paths()}
-            self.trainables = Trainables(spec, options, base, start.tensors if start else None)
-            needed = memory.step_bytes(samples, dtype, unet, self.trainables.count())
+            trainables = Trainables(spec, options, base, start.tensors if start else None)
+            self._begin(Tuning(trainables, self.options, loss_scaling=dtype == torch.float16))
+            needed = memory.step_bytes(samples, dtype, unet, trainables.count())
             self._checkpointed = memory.wants_checkpointing(self.checkpointing, needed, model.load_device)
             token = clone.model_options["transformer_options"][KEY]
-            temporal = _checkpointed_bank(self.trainables) if self._checkpointed else dict(self.trainables.bank.items())
+            temporal = _checkpointed_bank(trainables) if self._checkpointed else dict(trainables.bank.items())
             attach(clone.model, temporal, token)
             try:
-                with _trained_queries(unet, self.trainables), _checkpointed_blocks(unet, self._checkpointed):
+                with _trained_queries(unet, trainables), _checkpointed_blocks(unet, self._checkpointed):
                     guider = _Guider(clone, positive, negative)
-                    guider.run(samples.clone(), lambda clean: self._steps(guider, clone, clean, on_step, dtype))
+                    guider.run(samples.clone(), lambda clean: self._steps(guider, clone, clean, on_step))
             finally:
                 detach(clone.model)
 
-    def _steps(self, guider: "_Guider", model, clean, on_step, dtype) -> None:
+    def _begin(self, tuning: Tuning) -> None:
+        if self.origin is not None:
+            self._before = tuning_state.restore(self.origin, tuning)
+        self.tuning, self.seconds = tuning, self._before
+
+    def _steps(self, guider: "_Guider", model, clean, on_step) -> None:
         sigmas = sigma_table(model).to(clean.device)
         preview = guider.fixed_estimate(clean, sigmas[PREVIEW_TIMESTEP], self.options.seed)
-        loop = tune(
-            guider.denoise,
-            clean,
-            self.trainables,
-            sigmas,
-            self.state.spec.prediction,
-            self.options,
-            loss_scaling=dtype == torch.float16,
-        )
-        for step in loop:
-            self.losses.append(step.loss)
+        for step in self.tuning.steps(guider.denoise, clean, sigmas, self.state.spec.prediction):
+            self.seconds = self._before + time.monotonic() - self._began
             on_step(step, preview)
 
     def weights(self) -> EI2Weights:
@@ -104,7 +110,7 @@ class TuningRun:
             "losses": [round(loss, 6) for loss in self.losses],
         }
         header = make_header(self.state.spec, self.state.options, self.state.fingerprint, run)
-        return EI2Weights(header, self.trainables.export())
+        return EI2Weights(header, self.tuning.trainables.export())
 
 
 class _Guider(comfy.samplers.CFGGuider):

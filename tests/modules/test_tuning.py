@@ -11,12 +11,12 @@ from ei2_modules.config import InflateOptions, TuningOptions
 from ei2_modules.errors import DivergedError, EI2Error
 from ei2_modules.inflate import TemporalBank, fresh_bank
 from ei2_modules.objective import add_noise, diffusion_loss
-from ei2_modules.tuning import tune
+from ei2_modules.tuning import Tuning
 
 
 def run(trainables, steps=4, denoise=None, **options):
     options = TuningOptions(steps=steps, learning_rate=1e-2, **options)
-    return list(tune(denoise or denoiser(trainables), clip(), trainables, SIGMAS, "eps", options))
+    return list(Tuning(trainables, options).steps(denoise or denoiser(trainables), clip(), SIGMAS, "eps"))
 
 
 SD15_DIMS = [320] * 5 + [640] * 5 + [1280] * 6
@@ -82,7 +82,7 @@ def test_three_steps_equal_the_slow_reference(gain, clipped):
     """The published options except a rate so large that clipping, decay and power iterations all show."""
     ours, slow = make(), make()
     options = TuningOptions(steps=3, learning_rate=0.05, seed=4)
-    steps = list(tune(amplified(ours, gain), clip(), ours, SIGMAS, "eps", options))
+    steps = list(Tuning(ours, options).steps(amplified(ours, gain), clip(), SIGMAS, "eps"))
     expected = slow_tune(slow, gain, 3, 0.05, 4)
     assert [(s.loss, s.grad_norm) for s in steps] == [pytest.approx(e, rel=1e-5) for e in expected]
     assert [s.grad_norm > 1 for s in steps] == [clipped] * 3

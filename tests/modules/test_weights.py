@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from random import Random
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toy import base, make, spec
 
-from ei2_modules import weights
+from ei2_modules import files, weights
 from ei2_modules.config import InflateOptions
 from ei2_modules.errors import EI2Error, WeightsError
 from ei2_modules.fingerprint import distance, fingerprint
@@ -49,8 +50,9 @@ def test_query_names_are_those_of_the_stock_lora_loader(file):
 
 def rewrite(path, tensors=lambda t: t, metadata=lambda m: m):
     with safe_open(path, "pt") as f:
-        old = f.metadata()
-    save_file(tensors(load_file(path)), path, metadata(dict(old)))
+        old = dict(f.metadata())
+    del old[files.CHECKSUM]  # sealed anew: what is behind the seal must hold by itself
+    files.save(path, tensors(load_file(path)), metadata(dict(old)))
 
 
 def edit_header(**changes):
@@ -77,7 +79,7 @@ DAMAGE = {
     "header is no JSON": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": "{"}), "damaged"),
     "header is no object": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": "[]"}), "damaged"),
     "header lacks entries": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": '{"format": 1}'}), "damaged"),
-    "newer format": (lambda p: rewrite(p, metadata=edit_header(format=2)), "format 2"),
+    "newer format": (lambda p: rewrite(p, metadata=edit_header(format=3)), "format 3"),
     "unknown option": (lambda p: rewrite(p, metadata=edit_header(options={"attention": "?"})), "damaged|must be"),
     "an option lacks": (lambda p: rewrite(p, metadata=edit_header(options={"seed": 1})), "damaged"),
     "no fingerprint": (lambda p: rewrite(p, metadata=edit_header(fingerprint=None)), "damaged|another kind|empty"),
@@ -93,6 +95,65 @@ DAMAGE = {
     "a NaN": (lambda p: rewrite(p, poison), "not finite"),
     "integers": (lambda p: rewrite(p, lambda t: t | {FIRST: torch.ones(8, 8, dtype=torch.int32)}), "not finite"),
 }
+
+
+def flip(path, random):
+    data = bytearray(path.read_bytes())
+    data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+    path.write_bytes(data)
+
+
+def cut(path, random):
+    path.write_bytes(path.read_bytes()[: random.randrange(path.stat().st_size)])
+
+
+def grow(path, random):
+    path.write_bytes(path.read_bytes() + random.randbytes(random.randrange(1, 100)))
+
+
+def huge_header(path, random):
+    path.write_bytes(random.randrange(2**20, 2**64).to_bytes(8, "little") + path.read_bytes()[8:])
+
+
+def other_type(path, random):
+    dtype = random.choice([torch.float16, torch.float64, torch.int8, torch.bool, torch.complex64])
+    unseal(path, lambda t: t | {(name := random.choice(sorted(t))): t[name].to(dtype)})
+
+
+def lacking(path, random):
+    unseal(path, lambda t: without(t, random.choice(sorted(t))))
+
+
+def renamed(path, random):
+    unseal(path, lambda t: {k + "x" * (i == 0): v for i, (k, v) in enumerate(t.items())})
+
+
+def unseal(path, change):
+    """Changed by another program, which keeps the seal."""
+    with safe_open(path, "pt") as f:
+        metadata = f.metadata()
+    save_file(change(load_file(path)), path, metadata)
+
+
+MUTATIONS = [flip] * 10 + [cut] * 3 + [grow, huge_header, other_type, lacking, renamed]
+
+
+@pytest.mark.parametrize("number", range(200))
+def test_a_mutated_file_is_refused(file, number):
+    random = Random(number)
+    MUTATIONS[number % len(MUTATIONS)](file, random)
+    with pytest.raises(WeightsError):
+        weights.load(file)
+
+
+def test_a_file_of_the_first_format_is_read(file):
+    with safe_open(file, "pt") as f:
+        header = json.loads(f.metadata()["ei2"]) | {"format": 1}
+    save_file(load_file(file), file, {"ei2": json.dumps(header), "format": "pt"})
+    assert weights.load(file).options() == OPTIONS
+    save_file(load_file(file), file, {"ei2": json.dumps(header | {"format": 2})})
+    with pytest.raises(WeightsError, match="no checksum"):
+        weights.load(file)
 
 
 @pytest.mark.parametrize("case", DAMAGE.values(), ids=DAMAGE)
@@ -139,7 +200,9 @@ def test_fingerprint_survives_rounding(dtype):
 
 def test_a_failed_write_leaves_the_old_file(file, monkeypatch):
     before = file.read_bytes()
-    monkeypatch.setattr(weights, "save_file", lambda *a: (_ for _ in ()).throw(OSError("No space left on device")))
+    monkeypatch.setattr(
+        weights.files, "save_file", lambda *a: (_ for _ in ()).throw(OSError("No space left on device"))
+    )
     with pytest.raises(EI2Error, match="No space left"):
         weights.save(file, tuned())
     assert file.read_bytes() == before

@@ -81,6 +81,7 @@ def inflate(m, mode="EI²", **options):
 def tune(m, latents=None, positive=None, **options):
     defaults = {
         "steps": 2, "learning_rate": 1e-3, "seed": 33, "precision": "auto", "gradient_checkpointing": "auto",
+        "resume": "new run", "autosave_every": 0,
     }  # fmt: skip
     return run(
         "one_shot_tune.OneShotTune",

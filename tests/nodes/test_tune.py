@@ -76,8 +76,8 @@ def test_precisions(precision):
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_the_unet_computes_in_the_chosen_precision_and_fp16_alone_scales_its_loss(monkeypatch, precision):
     training, m, seen, scaled = pack("nodes.host.training"), inflate(model()), [], []
-    original = training.tune
-    monkeypatch.setattr(training, "tune", lambda *a, **k: scaled.append(k["loss_scaling"]) or original(*a, **k))
+    original = training.Tuning
+    monkeypatch.setattr(training, "Tuning", lambda *a, **k: scaled.append(k["loss_scaling"]) or original(*a, **k))
     unet = m.model.diffusion_model
     unet.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
     unet.middle_block[1].register_forward_hook(lambda _, args, out: seen.append(out.dtype))

@@ -1,0 +1,250 @@
+"""A tuning goes on as if it had never been stopped, and the same one is not done twice."""
+
+import json
+from contextlib import suppress
+
+import comfy.model_management
+import pytest
+import torch
+from mini import caption, clip, inflate, model, pack, tune
+
+AUTO = {"resume": "auto", "autosave_every": 2}
+STOP = comfy.model_management.InterruptProcessingException
+
+
+@pytest.fixture(autouse=True)
+def states(folders):
+    """The folder of states, in a temporary place."""
+    return folders / "output" / "ei2" / "states"
+
+
+def tensors(weights):
+    return weights.tensors.queries | weights.tensors.temporal
+
+
+def same(a, b):
+    return all(torch.equal(tensors(a)[k], tensors(b)[k]) for k in tensors(a))
+
+
+def stop_at(monkeypatch, number):
+    """The user presses cancel after this step."""
+    progress = pack("nodes.host.progress").TuningProgress
+
+    def step(self, step, estimate):
+        if step.number == number:
+            raise STOP
+
+    monkeypatch.setattr(progress, "step", step)
+
+
+def forbid_steps(monkeypatch):
+    guider = pack("nodes.host.training")._Guider
+    monkeypatch.setattr(guider, "denoise", lambda *args: pytest.fail("this has been tuned already"))
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """A list that grows by one with every training step."""
+    guider, steps = pack("nodes.host.training")._Guider, []
+    original = guider.denoise
+    monkeypatch.setattr(guider, "denoise", lambda *args: steps.append(1) or original(*args))
+    return steps
+
+
+@pytest.mark.parametrize("mode", ["EI²", "Tune-A-Video", "dense"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_stopped_run_ends_as_an_uninterrupted_one(monkeypatch, trained, mode, precision):
+    options = {"mode": mode}
+    _, whole, losses = tune(inflate(model(), **options), steps=6, precision=precision)
+    with monkeypatch.context() as patched, pytest.raises(STOP):
+        stop_at(patched, 3)
+        tune(inflate(model(), **options), steps=6, precision=precision, **AUTO)
+    trained.clear()
+    _, resumed, its_losses = tune(inflate(model(), **options), steps=6, precision=precision, **AUTO)
+    assert len(trained) == 3
+    assert same(resumed, whole) and its_losses == losses
+    assert resumed.header.run["steps"] == 6
+
+
+@pytest.mark.parametrize("at", [1, 5, 6])
+def test_stopping_at_the_first_the_middle_and_the_last_step(monkeypatch, trained, at):
+    with monkeypatch.context() as patched, pytest.raises(STOP):
+        stop_at(patched, at)
+        tune(inflate(model()), steps=6, **AUTO)
+    trained.clear()
+    _, resumed, _ = tune(inflate(model()), steps=6, **AUTO)
+    assert len(trained) == 6 - at
+    assert same(resumed, tune(inflate(model()), steps=6)[1])
+
+
+def test_tuning_further_is_tuning_longer(trained, states):
+    tune(inflate(model()), steps=3, **AUTO)
+    trained.clear()
+    _, further, losses = tune(inflate(model()), steps=5, **AUTO)
+    assert len(trained) == 2 and len(losses["loss"]) == 5
+    assert same(further, tune(inflate(model()), steps=5)[1])
+    assert len(list(states.iterdir())) == 1, "one tuning, one state"
+
+
+def test_the_same_is_not_tuned_twice(monkeypatch, caplog):
+    with caplog.at_level("INFO"):
+        _, first, losses = tune(inflate(model()), steps=3, **AUTO)
+        forbid_steps(monkeypatch)
+        tuned, again, its_losses = tune(inflate(model()), steps=3, **AUTO)
+    assert same(first, again) and losses == its_losses
+    assert "Already tuned: 3 steps" in caplog.text
+    assert tuned.get_attachment("ei2").weights is again
+
+
+def with_lora(strength=1.0):
+    m = model().clone()
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    m.add_patches({key: ("diff", (torch.full_like(m.get_model_object(key), 0.01),))}, strength)
+    return inflate(m)
+
+
+def hooked():
+    m = inflate(model())
+    m.set_model_attn2_patch(lambda q, k, v, options: (q, k, v))
+    return m
+
+
+OTHERS = {
+    "the clip": lambda: tune(inflate(model()), clip(seed=3), **AUTO),
+    "its size": lambda: tune(inflate(model()), clip(width=16), **AUTO),
+    "the caption": lambda: tune(inflate(model()), positive=caption(9), **AUTO),
+    "the seed": lambda: tune(inflate(model()), seed=34, **AUTO),
+    "the learning rate": lambda: tune(inflate(model()), learning_rate=2e-3, **AUTO),
+    "the precision": lambda: tune(inflate(model()), precision="bf16", **AUTO),
+    "the checkpoint": lambda: tune(inflate(model(seed=4)), **AUTO),
+    "the prediction": lambda: tune(inflate(model("v")), **AUTO),
+    "the mode": lambda: tune(inflate(model(), "Tune-A-Video"), **AUTO),
+    "the ratio": lambda: tune(inflate(model(), coarse_ratio=4), **AUTO),
+    "the start of STAM": lambda: tune(inflate(model(), seed=1), **AUTO),
+    "a LoRA": lambda: tune(with_lora(), **AUTO),
+    "weights to start from": lambda: tune(inflate(model()), weights=tune(inflate(model()))[1], **AUTO),
+    "fewer steps": lambda: tune(inflate(model()), steps=1, **AUTO),
+    "another node's hook": lambda: tune(hooked(), **AUTO),
+    "a new run": lambda: tune(inflate(model()), resume="new run"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_anything_else_is_tuned(trained, other):
+    tune(inflate(model()), **AUTO)
+    trained.clear()
+    other()
+    assert trained
+
+
+@pytest.mark.parametrize("strength, reused", [(1.0, True), (0.5, False)])
+def test_a_lora_is_known_by_its_contents(trained, strength, reused):
+    tune(with_lora(), **AUTO)
+    trained.clear()
+    tune(with_lora(strength), **AUTO)
+    assert bool(trained) != reused
+
+
+def the_state(states):
+    (path,) = states.iterdir()
+    return path
+
+
+def test_a_chosen_state_is_gone_on_from(trained, states):
+    tune(inflate(model()), steps=2, **AUTO)
+    name = the_state(states).name
+    trained.clear()
+    _, further, _ = tune(inflate(model()), steps=3, resume=name)
+    assert len(trained) == 1
+    assert same(further, tune(inflate(model()), steps=3)[1])
+
+
+REFUSED = {
+    "another clip": (lambda name: tune(inflate(model()), clip(seed=3), resume=name), "differ: the clip. Set them"),
+    "another caption": (lambda name: tune(inflate(model()), positive=caption(9), resume=name), "the caption"),
+    "another model": (lambda name: tune(inflate(model(seed=4)), resume=name), "the checkpoint"),
+    "another rate": (lambda name: tune(inflate(model()), learning_rate=0.5, resume=name), r"0.001 there, 0.5 here"),
+    "fewer steps": (lambda name: tune(inflate(model()), steps=1, resume=name), "already at step 2, beyond the 1"),
+    "no such file": (lambda name: tune(inflate(model()), resume="none.ei2state"), "Press R"),
+    "outside the folder": (lambda name: tune(inflate(model()), resume="../" + name), "not in output/ei2/states"),
+}
+
+
+@pytest.mark.parametrize("attempt, words", REFUSED.values(), ids=REFUSED)
+def test_a_state_of_another_tuning_is_refused(states, attempt, words):
+    tune(inflate(model()), **AUTO)
+    with pytest.raises(pack("ei2_modules.errors").EI2Error, match=words):
+        attempt(the_state(states).name)
+
+
+def half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def newer(path):
+    """From a version to come: a header of another format."""
+    data = path.read_bytes()
+    path.write_bytes(data.replace(rb"\"format\": 1", rb"\"format\": 2", 1))
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def foreign(path):
+    save = pack("ei2_modules.files").save
+    save(path, {"x": torch.zeros(1)}, {"a": json.dumps({})})
+
+
+DAMAGE = {
+    "cut in half": (half, "not a readable"),
+    "empty": (empty, "not a readable"),
+    "of a newer version": (newer, "state of format 2; this version goes on from 1"),
+    "of another kind": (foreign, "holds no state of a tuning"),
+}
+
+
+@pytest.mark.parametrize("damage, words", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_state_is_refused_by_name_and_passed_over_by_auto(states, caplog, trained, damage, words):
+    tune(inflate(model()), **AUTO)
+    path = the_state(states)
+    damage(path)
+    with pytest.raises(pack("ei2_modules.errors").WeightsError, match=words):
+        tune(inflate(model()), resume=path.name)
+    trained.clear()
+    tune(inflate(model()), resume="auto")
+    assert len(trained) == 2 and words in caplog.text
+
+
+def test_a_full_disk_does_not_stop_the_tuning(monkeypatch, caplog, states):
+    files = pack("ei2_modules.files")
+    monkeypatch.setattr(files, "save_file", lambda *a: (_ for _ in ()).throw(OSError("No space left on device")))
+    assert len(tune(inflate(model()), steps=4, **AUTO)[2]["loss"]) == 4
+    assert "state of step 2 could not be kept" in caplog.text and "No space left" in caplog.text
+    assert list(states.iterdir()) == []
+
+
+def test_only_the_newest_states_stay(states):
+    keep = pack("nodes.host.states").KEEP
+    for seed in range(keep + 2):
+        tune(inflate(model()), steps=1, seed=seed, **AUTO)
+    assert len(list(states.iterdir())) == keep
+    newest = keep + 1
+    before = len(list(states.iterdir()))
+    tune(inflate(model()), steps=1, seed=newest, **AUTO)
+    assert len(list(states.iterdir())) == before, "the newest is still there and used again"
+
+
+def test_without_autosave_a_state_is_only_kept_when_stopped(monkeypatch, states):
+    tune(inflate(model()))
+    assert not states.exists()
+    stop_at(monkeypatch, 1)
+    with suppress(STOP):
+        tune(inflate(model()))
+    assert len(list(states.iterdir())) == 1
+
+
+def test_states_are_not_listed_as_weights(folders):
+    tune(inflate(model()), **AUTO)
+    assert pack("nodes.host.storage").list_files() == []
+    assert pack("nodes.host.states").list_files() != []
