@@ -7,11 +7,12 @@ from ..ei2_modules.weights import check_fits
 from .host import conditioning, run_keeper, states
 from .host import latents as host_latents
 from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io
+from .host.conditioning import Texts
 from .host.patch import inflate, inflated_state, refuse_foreign_attention
-from .host.progress import TuningProgress
 from .host.run_keeper import RunKeeper
 from .host.run_key import run_key
 from .host.training import TuningRun
+from .host.tuning_progress import TuningProgress
 
 
 class OneShotTune(io.ComfyNode):
@@ -81,6 +82,17 @@ class OneShotTune(io.ComfyNode):
                     tooltip="auto: an earlier tuning of the very same clip, caption, model and options is gone on "
                     "with, or used as it is when it has all its steps. new run: from the start. A file: from there.",
                 ),
+                io.Conditioning.Input(
+                    "validation", optional=True, tooltip="For previews: the edit you are after. Without it the caption."
+                ),
+                io.Int.Input(
+                    "preview_every",
+                    default=0,
+                    min=0,
+                    max=100_000,
+                    optional=True,
+                    tooltip="Steps between two previews. 0: as often as costs less than 5 % of the time.",
+                ),
                 io.Int.Input(
                     "autosave_every",
                     default=100,
@@ -106,12 +118,14 @@ class OneShotTune(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, latents, positive, steps, learning_rate, seed, precision, gradient_checkpointing,
-        weights=None, negative=None, vae=None, resume=run_keeper.AUTO, autosave_every=100,
+        weights=None, negative=None, vae=None, resume=run_keeper.AUTO, validation=None, preview_every=0,
+        autosave_every=100,
     ):  # fmt: skip
         state = inflated_state(model, "One-Shot Tune")
         refuse_foreign_attention(model, state)
         samples = host_latents.clip_latents(latents, state.spec)
-        _check_captions(state.spec, positive, negative)
+        texts = Texts(positive, negative, validation)
+        _check_texts(state.spec, texts)
         start = weights or state.weights
         if start is not None:
             check_fits(start.header, state.spec, state.options, state.fingerprint)
@@ -121,14 +135,14 @@ class OneShotTune(io.ComfyNode):
         key = run_key(model, state, samples, positive, options, run.dtype(model), start)
         keeper = RunKeeper(run, key, autosave_every)
         keeper.find(resume)
-        progress = TuningProgress(model, steps, vae, keeper.saved)
+        progress = TuningProgress(model, run, vae, preview_every, keeper.saved)
 
-        def on_step(step, estimate):
+        def on_step(step, clean, sample):
             keeper.after_step(step.number)
-            progress.step(step, estimate)
+            progress.step(step, clean, sample)
 
         try:
-            run.execute(model, samples, positive, negative, start, on_step)
+            run.execute(model, samples, texts, start, on_step)
         except BaseException:
             keeper.stopped()
             raise
@@ -137,8 +151,8 @@ class OneShotTune(io.ComfyNode):
         return io.NodeOutput(inflate(model, state.options, tuned), tuned, {"loss": list(run.losses)})
 
 
-def _check_captions(spec, positive, negative) -> None:
-    for name, value in (("positive", positive), ("negative", negative)):
+def _check_texts(spec, texts: Texts) -> None:
+    for name, value in vars(texts).items():
         if value is not None:
             conditioning.check(value, name, spec)
             conditioning.check_for_tuning(value, name)

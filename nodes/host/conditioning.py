@@ -1,7 +1,18 @@
 """Checks conditioning before work starts, and frees it from the host's inference mode for tuning."""
 
+from dataclasses import dataclass
+
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.inflate import UNetSpec
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The CONDITIONING of a tuning: the caption, and for previews what they avoid and what they show."""
+
+    positive: list
+    negative: list | None = None
+    validation: list | None = None
 
 
 def check(conditioning, name: str, spec: UNetSpec) -> None:

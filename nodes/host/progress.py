@@ -3,14 +3,11 @@
 import logging
 import sys
 
-import comfy.model_management as mm
 import comfy.utils
 import latent_preview
 import torch
 from comfy_execution.utils import get_executing_context
 from PIL import Image
-
-from . import memory
 
 
 def say(text: str) -> None:
@@ -52,30 +49,9 @@ class Progress:
             preview = self.previewer.decode_latent_to_preview_image("JPEG", latent)
         self.bar.update_absolute(self.done, self.total, preview)
 
-
-class TuningProgress:
-    """A bar for tuning, with a picture of the middle frame now and then."""
-
-    PREVIEWS = 10  # a run: one costs at most two forward passes and one decoded frame
-
-    def __init__(self, model, steps: int, vae, done: int = 0):
-        self.progress, self.vae = Progress(model, steps), vae
-        self.progress.done = done
-        self.every = max(1, steps // self.PREVIEWS)
-        self.to_latent = model.model.process_latent_out
-
-    def step(self, step, estimate) -> None:
-        """For `TuningRun.execute`; raises the host's interrupt."""
-        mm.throw_exception_if_processing_interrupted()
-        if step.number % self.every:
-            return self.progress.advance()
-        middle = estimate()
-        middle = middle[len(middle) // 2][None]
-        if self.vae is None or not memory.room_to_decode(self.vae, middle.shape):
-            return self.progress.advance(latent=middle)
-        with torch.no_grad():
-            image = self.vae.decode(self.to_latent(middle.float()))
-        return self.progress.advance(image=to_pil(image.reshape(-1, *image.shape[-3:])[0]))
+    def rough(self, latent) -> Image.Image | None:
+        """The host's preview of one frame, (1, c, h, w), where the user has switched previews on."""
+        return None if self.previewer is None else self.previewer.decode_latent_to_preview(latent)
 
 
 def to_pil(image: torch.Tensor) -> Image.Image:

@@ -18,14 +18,17 @@ from torch.utils.checkpoint import checkpoint
 from ...ei2_modules import __version__, tuning_state
 from ...ei2_modules.config import TuningOptions
 from ...ei2_modules.errors import EI2Error
+from ...ei2_modules.sampling import sample_ddim
 from ...ei2_modules.trainables import Trainables
 from ...ei2_modules.tuning import Tuning
 from ...ei2_modules.weights import EI2Weights, make_header
 from . import conditioning, memory
+from .conditioning import Texts
 from .patch import KEY, Inflated, attach, detach, remove_query_patches
 from .unet import sigma_table
 
-PREVIEW_TIMESTEP = 500  # halfway: layout and colours are still open there, so that learning shows
+PREVIEW_TIMESTEPS = (0, 175, 350, 525, 700)  # of a quick sample: from so far up, colours and details are open
+PREVIEW_STEPS = len(PREVIEW_TIMESTEPS) - 1
 
 
 @dataclass
@@ -44,13 +47,13 @@ class TuningRun:
     _dtype: torch.dtype = torch.float32
     _checkpointed: bool = False
 
-    def execute(self, model, samples, positive, negative, start: EI2Weights | None, on_step: Callable) -> None:
-        """Tune. on_step(step, estimate) after each step; estimate() is a preview of the clip, (n, c, h, w)."""
+    def execute(self, model, samples, texts: Texts, start: EI2Weights | None, on_step: Callable) -> None:
+        """Tune. on_step(step, clean, sample) after each step; clean is the clip, sample() what is made of it now."""
         dtype = self.dtype(model)
         self._shape, self._dtype, self._began = tuple(samples.shape), dtype, time.monotonic()
         try:
             with torch.inference_mode(False), torch.enable_grad():
-                self._tune(model, samples, positive, negative, start, on_step, dtype)
+                self._tune(model, samples, texts, start, on_step, dtype)
         except mm.OOM_EXCEPTION as error:
             raise EI2Error(memory.describe_out_of_memory(samples, dtype, self._checkpointed)) from error
 
@@ -63,7 +66,7 @@ class TuningRun:
         """Of the whole steps, those before a stop too."""
         return self.tuning.losses if self.tuning else []
 
-    def _tune(self, model, samples, positive, negative, start, on_step, dtype) -> None:
+    def _tune(self, model, samples, texts, start, on_step, dtype) -> None:
         spec, options = self.state.spec, self.state.options
         clone = _clone_for_tuning(model, self.state.weights, dtype)
         with memory.loaded_for_training(clone, spec) as unet:
@@ -77,7 +80,7 @@ class TuningRun:
             attach(clone.model, temporal, token)
             try:
                 with _trained_queries(unet, trainables), _checkpointed_blocks(unet, self._checkpointed):
-                    guider = _Guider(clone, positive, negative)
+                    guider = _Guider(clone, texts)
                     guider.run(samples.clone(), lambda clean: self._steps(guider, clone, clean, on_step))
             finally:
                 detach(clone.model)
@@ -89,10 +92,10 @@ class TuningRun:
 
     def _steps(self, guider: "_Guider", model, clean, on_step) -> None:
         sigmas = sigma_table(model).to(clean.device)
-        preview = guider.fixed_estimate(clean, sigmas[PREVIEW_TIMESTEP], self.options.seed)
+        sample = guider.quick_sample(clean, sigmas[list(PREVIEW_TIMESTEPS)].flip(0), self.options.seed)
         for step in self.tuning.steps(guider.denoise, clean, sigmas, self.state.spec.prediction):
             self.seconds = self._before + time.monotonic() - self._began
-            on_step(step, preview)
+            on_step(step, clean, sample)
 
     def weights(self) -> EI2Weights:
         """The weights of the last whole step."""
@@ -118,11 +121,15 @@ class _Guider(comfy.samplers.CFGGuider):
 
     guidance = 7.5  # of the preview, when a negative is wired
 
-    def __init__(self, model, positive, negative):
+    def __init__(self, model, texts: Texts):
         super().__init__(model)
-        self.has_negative = bool(negative)
-        clean = conditioning.out_of_inference_mode
-        self.set_conds(clean(positive), clean(negative if negative else positive))
+        self.has_negative = bool(texts.negative)
+        texts = {
+            "positive": texts.positive,
+            "negative": texts.negative or texts.positive,
+            "validation": texts.validation or texts.positive,
+        }
+        self.inner_set_conds({name: conditioning.out_of_inference_mode(text) for name, text in texts.items()})
 
     def run(self, samples, body: Callable) -> None:
         table = self.model_patcher.get_model_object("model_sampling").sigmas
@@ -133,20 +140,22 @@ class _Guider(comfy.samplers.CFGGuider):
         """x0 under the caption alone, differentiable."""
         return self(x, sigma, **self.extra_args)
 
-    def fixed_estimate(self, clean, sigma, seed: int) -> Callable:
-        """A function giving the model's present estimate of the clip from noise that never changes."""
+    def quick_sample(self, clean, sigmas, seed: int) -> Callable:
+        """A function that samples the clip under the validation text, from noise over it that never changes."""
         noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).to(clean)
-        x = clean + sigma * noise
+        x = clean + sigmas[0] * noise
 
-        @torch.no_grad()
-        def estimate():
+        def sample():
+            caption = self.conds["positive"]
+            self.conds["positive"] = self.conds["validation"]
             self.set_cfg(self.guidance if self.has_negative else 1.0)
             try:
-                return self(x, sigma.expand(len(x)), **self.extra_args)
+                return sample_ddim(self, x, sigmas, self.extra_args)
             finally:
+                self.conds["positive"] = caption
                 self.set_cfg(1.0)
 
-        return estimate
+        return sample
 
 
 class _LoopSampler(comfy.samplers.Sampler):

@@ -28,9 +28,9 @@ def same(a, b):
 
 def stop_at(monkeypatch, number):
     """The user presses cancel after this step."""
-    progress = pack("nodes.host.progress").TuningProgress
+    progress = pack("nodes.host.tuning_progress").TuningProgress
 
-    def step(self, step, estimate):
+    def step(self, step, *pictures):
         if step.number == number:
             raise STOP
 

@@ -163,13 +163,13 @@ class Stop(Exception):
 def test_stopping_keeps_the_work_and_the_host(folders, monkeypatch, at, error):
     m = model()
     before = plain_sample(m)
-    progress = pack("nodes.host.progress").TuningProgress
+    progress = pack("nodes.host.tuning_progress").TuningProgress
     original = progress.step
 
-    def stop(self, step, estimate):
+    def stop(self, step, *pictures):
         if step.number == at:
             raise error()
-        original(self, step, estimate)
+        original(self, step, *pictures)
 
     monkeypatch.setattr(progress, "step", stop)
     with pytest.raises(error):
@@ -229,7 +229,7 @@ def test_fp16_that_never_finds_a_finite_gradient_is_said(monkeypatch, folders):
 
 
 def test_a_full_disk_does_not_hide_the_cancel(folders, monkeypatch, caplog):
-    storage, progress = pack("nodes.host.storage"), pack("nodes.host.progress").TuningProgress
+    storage, progress = pack("nodes.host.storage"), pack("nodes.host.tuning_progress").TuningProgress
     stop = comfy.model_management.InterruptProcessingException
     monkeypatch.setattr(progress, "step", lambda *args: (_ for _ in ()).throw(stop()))
     monkeypatch.setattr(storage, "save", lambda *args: (_ for _ in ()).throw(OSError("No space left on device")))
@@ -259,40 +259,3 @@ def test_out_of_memory_says_what_to_change(monkeypatch):
     monkeypatch.setattr(training._Guider, "denoise", full)
     with pytest.raises(pack("ei2_modules.errors").EI2Error, match=r"3 frames at 64x64.*gradient checkpointing"):
         tune(inflate(model()), gradient_checkpointing="off")
-
-
-@pytest.mark.parametrize("negative", [None, caption(3)])
-def test_previews_show_the_middle_frame(monkeypatch, negative):
-    shown = []
-    monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", lambda self, v, t, p=None: shown.append((v, t, p)))
-    tune(inflate(model()), steps=4, negative=negative, vae=FakeVAE())
-    assert [(v, t) for v, t, _ in shown] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert all(p[1].size == (64, 64) for _, _, p in shown)
-
-
-class FakeVAE:
-    """Decodes by repeating; `weight` in bytes is what the host would have to load."""
-
-    vae_dtype, device, patcher, weight = torch.float32, torch.device("cpu"), property(lambda self: self), 1
-
-    def model_size(self):
-        return self.weight
-
-    def memory_used_decode(self, shape, dtype):
-        return 1
-
-    def decode(self, samples):
-        return samples[:, :3].movedim(1, -1).repeat_interleave(8, 1).repeat_interleave(8, 2)
-
-
-def test_a_vae_that_would_push_the_model_out_is_not_used(monkeypatch):
-    vae = FakeVAE()
-    vae.weight = 2**50
-    monkeypatch.setattr(FakeVAE, "decode", lambda *args: pytest.fail("the host would unload the UNet"))
-    assert len(tune(inflate(model()), steps=2, vae=vae)[2]["loss"]) == 2
-
-
-def test_previews_do_not_change_the_result():
-    m = inflate(model())
-    a, b = tune(m, steps=3)[1], tune(m, steps=3, vae=FakeVAE(), negative=caption(3))[1]
-    assert same(a, b)

@@ -1,0 +1,89 @@
+"""What a user sees of a tuning: the bar, numbers, and pictures of what the model makes of the clip by now."""
+
+import time
+from collections.abc import Callable
+
+import comfy.model_management as mm
+import torch
+from PIL import Image
+
+from . import memory, plots
+from .progress import Progress, show_text, to_pil
+from .training import PREVIEW_STEPS, TuningRun
+
+SHARE = 0.05  # of the time that pictures may take when they choose their own moments
+TELL_EVERY = 1.0  # seconds from one text, and one curve, to the next
+
+
+class TuningProgress:
+    """every: steps from picture to picture; 0: as often as SHARE allows, and at the end at the latest."""
+
+    def __init__(self, model, run: TuningRun, vae, every: int = 0, done: int = 0):
+        self.run, self.vae, self.every = run, vae, every
+        self.progress = Progress(model, run.options.steps)
+        self.progress.done = self.start = done
+        self.to_latent = model.model.process_latent_out
+        self.began = self.told = time.monotonic()
+        self.spent = 0.0  # seconds, on pictures
+        self.cost: float | None = None  # of the last picture
+        self.source: Image.Image | None = None
+        self.frames: dict[str, Image.Image] = {}  # of the last look
+
+    def step(self, step, clean: torch.Tensor, sample: Callable[[], torch.Tensor]) -> None:
+        """After each step; raises the host's interrupt. clean, sample(): (n, c, h, w), source and quick sample."""
+        mm.throw_exception_if_processing_interrupted()
+        due, now = self._due(step.number), time.monotonic()
+        if due:
+            self._look(clean, sample)
+            self.cost = time.monotonic() - now
+            self.spent += self.cost
+        tell = due or now - self.told >= TELL_EVERY or step.number == self.run.options.steps
+        self.progress.advance(image=self._picture() if tell else None)
+        if tell:
+            self.told = now
+            self._tell(step.number)
+
+    def _tell(self, number: int) -> None:
+        now, last = time.monotonic(), number == self.run.options.steps
+        recent = self.run.losses[-20:]
+        rate = (number - self.start) / (now - self.began)
+        left = "" if last else f", {duration((self.run.options.steps - number) / rate)} left"
+        show_text(
+            f"step {number} of {self.run.options.steps}, {rate:.3g} steps/s{left}, "
+            f"loss {sum(recent) / len(recent):.4f} (mean of {len(recent)})"
+        )
+
+    def _due(self, number: int) -> bool:
+        if self.every:
+            return number % self.every == 0
+        elapsed = time.monotonic() - self.began
+        guess = PREVIEW_STEPS * elapsed / (number - self.start) / 3  # a pass forwards is a third of a step
+        cost = guess if self.cost is None else self.cost
+        last_chance = self.cost is None and number == self.run.options.steps
+        return last_chance or self.spent + cost < SHARE * elapsed
+
+    def _look(self, clean, sample) -> None:
+        """Make the frames of the picture anew."""
+        self.source = self.source or self._frame(clean)
+        frames = {"source": self.source, f"sample at step {len(self.run.losses)}": self._frame(sample())}
+        self.frames = {name: frame for name, frame in frames.items() if frame is not None}
+
+    def _picture(self) -> Image.Image:
+        losses = plots.curve(self.run.losses, "loss of every step, and its running mean", low=0.0)
+        return plots.above(plots.beside(self.frames), losses) if self.frames else losses
+
+    def _frame(self, latents: torch.Tensor) -> Image.Image | None:
+        """The middle frame: decoded, or where that is not possible the host's rough preview of it, or nothing."""
+        middle = latents[len(latents) // 2][None]
+        if self.vae is not None and memory.room_to_decode(self.vae, middle.shape):
+            with torch.no_grad():
+                image = self.vae.decode(self.to_latent(middle.float()))
+            return to_pil(image.reshape(-1, *image.shape[-3:])[0])
+        return self.progress.rough(middle)
+
+
+def duration(seconds: float) -> str:
+    """In words for people: 12 s, 3 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,176 @@
+"""What is seen of a tuning while it runs, and that seeing it costs little and changes nothing."""
+
+import comfy.model_management
+import latent_preview
+import numpy as np
+import pytest
+import torch
+from mini import caption, clip, inflate, model, pack, tune
+
+plots, tuning_progress = pack("nodes.host.plots"), pack("nodes.host.tuning_progress")
+
+
+class FakeVAE:
+    """Decodes by repeating; `weight` in bytes is what the host would have to load."""
+
+    vae_dtype, device, patcher, weight = torch.float32, torch.device("cpu"), property(lambda self: self), 1
+
+    def model_size(self):
+        return self.weight
+
+    def memory_used_decode(self, shape, dtype):
+        return 1
+
+    def decode(self, samples):
+        return samples[:, :3].movedim(1, -1).repeat_interleave(8, 1).repeat_interleave(8, 2)
+
+
+def tensors(weights):
+    return weights.tensors.queries | weights.tensors.temporal
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """(step, total, picture) of every update of the bar."""
+    found = []
+    monkeypatch.setattr(tuning_progress, "TELL_EVERY", 1e9)  # between pictures the curve grows, every second
+    update = lambda self, value, total, preview=None: found.append((value, total, preview and preview[1]))  # noqa: E731
+    monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", update)
+    return found
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """The texts in the node."""
+    found = []
+    monkeypatch.setattr(tuning_progress, "show_text", found.append)
+    monkeypatch.setattr(tuning_progress, "TELL_EVERY", 0.0)
+    return found
+
+
+@pytest.mark.parametrize("every, at", [(1, [1, 2, 3, 4]), (2, [2, 4]), (3, [3]), (9, [])])
+def test_pictures_come_every_so_many_steps(shown, monkeypatch, every, at):
+    looks, look = [], tuning_progress.TuningProgress._look
+    monkeypatch.setattr(
+        tuning_progress.TuningProgress,
+        "_look",
+        lambda self, *args: looks.append(len(self.run.losses)) or look(self, *args),
+    )
+    tune(inflate(model()), steps=4, vae=FakeVAE(), preview_every=every)
+    assert [(value, total) for value, total, _ in shown] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert looks == at
+
+
+def test_a_picture_has_source_sample_and_losses(shown):
+    tune(inflate(model()), clip(5), steps=2, vae=FakeVAE(), preview_every=2)
+    picture = np.asarray(shown[-1][2])
+    assert picture.shape == (20 + plots.WIDTH // 2 + 150, plots.WIDTH, 3)
+    decoded = FakeVAE().decode(model().model.process_latent_out(model().model.process_latent_in(clip(5)["samples"])))
+    middle = tuning_progress.to_pil(decoded[2]).resize((plots.WIDTH // 2, plots.WIDTH // 2))
+    source, sample = picture[20:276, :256], picture[20:276, 256:]
+    assert np.abs(source.astype(int) - np.asarray(middle)).max() <= 1, "the middle frame of the source"
+    assert np.abs(sample.astype(int) - source).mean() > 1
+    line = tuple(int(plots.LINE[i : i + 2], 16) for i in (1, 3, 5))
+    assert (picture[276:] == line).all(axis=-1).any(), "the curve"
+
+
+def test_without_a_vae_the_hosts_rough_preview_serves(shown, monkeypatch):
+    tune(inflate(model()), steps=1, preview_every=1)
+    assert shown[-1][2].size == (plots.WIDTH, 150), "previews are off: the losses alone"
+    previewer = latent_preview.Latent2RGBPreviewer([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    monkeypatch.setattr(latent_preview, "get_previewer", lambda *args: previewer)
+    tune(inflate(model()), steps=1, preview_every=1)
+    assert shown[-1][2].size == (plots.WIDTH, 20 + plots.WIDTH // 2 + 150)
+
+
+def test_a_vae_that_would_push_the_model_out_is_not_used(monkeypatch):
+    vae = FakeVAE()
+    vae.weight = 2**50
+    monkeypatch.setattr(FakeVAE, "decode", lambda *args: pytest.fail("the host would unload the UNet"))
+    assert len(tune(inflate(model()), steps=2, vae=vae, preview_every=1)[2]["loss"]) == 2
+
+
+@pytest.mark.parametrize("seen", [{"vae": FakeVAE()}, {"negative": caption(3)}, {"validation": caption(4)}])
+def test_looking_does_not_change_the_result(seen):
+    m = inflate(model())
+    a, b = tune(m, steps=3, preview_every=9)[1], tune(m, steps=3, preview_every=1, **seen)[1]
+    assert all(torch.equal(tensors(a)[k], tensors(b)[k]) for k in tensors(a))
+
+
+def test_the_sample_shows_the_validation_text(shown):
+    pictures = []
+    for validation in (None, caption(), caption(4)):
+        tune(inflate(model()), steps=1, vae=FakeVAE(), preview_every=1, validation=validation)
+        pictures.append(np.asarray(shown[-1][2]))
+    assert (pictures[0] == pictures[1]).all(), "without it, the caption"
+    assert (pictures[0] != pictures[2]).any()
+
+
+class Clock:
+    """Time that passes only in steps and pictures."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.mark.parametrize("step, picture, steps", [(1.0, 4.0, 500), (0.3, 0.9, 500), (0.1, 10.0, 1000), (1.0, 0.01, 50)])
+def test_pictures_choose_moments_that_cost_little(monkeypatch, step, picture, steps):
+    clock = Clock()
+    monkeypatch.setattr(tuning_progress, "time", clock)
+    run = pack("nodes.host.training").TuningRun(None, pack("ei2_modules.config").TuningOptions(steps))
+    progress = tuning_progress.TuningProgress(model(), run, None)
+    seen = []
+
+    def look(*args):
+        seen.append(number)
+        clock.now += picture
+
+    monkeypatch.setattr(progress, "_look", look)
+    monkeypatch.setattr(progress, "_picture", lambda: None)
+    monkeypatch.setattr(tuning_progress.TuningProgress, "_tell", lambda *args: None)
+    for number in range(1, steps + 1):
+        clock.now += step
+        progress.step(pack("ei2_modules.tuning").Step(number, 1.0, 1.0), None, None)
+    assert seen and progress.spent <= max(0.05 * clock.now, picture)
+    assert len(seen) > 3 or steps * step * 0.05 < 4 * picture
+
+
+def test_a_short_run_shows_its_end(shown):
+    tune(inflate(model()), steps=2, vae=FakeVAE())
+    assert shown[-1][2] is not None
+
+
+def test_rate_time_left_and_loss_are_told(told):
+    tune(inflate(model()), steps=3)
+    assert [text.split(",")[0] for text in told] == ["step 1 of 3", "step 2 of 3", "step 3 of 3"]
+    assert "steps/s" in told[0] and "left" in told[0] and "left" not in told[-1] and "loss" in told[-1]
+
+
+@pytest.mark.parametrize("seconds, words", [(12.3, "12 s"), (150, "2 min"), (7200, "2.0 h")])
+def test_durations(seconds, words):
+    assert tuning_progress.duration(seconds) == words
+
+
+def test_the_middle_of_cancel_is_the_hosts(monkeypatch):
+    def interrupted():
+        raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(comfy.model_management, "throw_exception_if_processing_interrupted", interrupted)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        tune(inflate(model()))
+
+
+CURVES = {"one value": [1.0], "equal values": [2.0] * 5, "many": [1 / (i + 1) for i in range(1000)], "zero": [0.0, 0.0]}
+
+
+@pytest.mark.parametrize("values", CURVES.values(), ids=CURVES)
+@pytest.mark.parametrize("dots", [True, False])
+def test_every_curve_can_be_drawn(values, dots):
+    assert plots.curve(values, "title", dots=dots).size == (plots.WIDTH, 150)
+
+
+def test_running_mean():
+    assert plots.running_mean([1.0, 3.0, 5.0], reach=2) == [1.0, 2.0, 4.0]
