@@ -1,10 +1,11 @@
 """'DDIM Invert Video': a clip to the noise it could have come from."""
 
 from ..ei2_modules.schedule import ddim_schedule
-from .host import conditioning
+from .host import conditioning, plots
 from .host import latents as host_latents
 from .host.api import CATEGORY, io
 from .host.patch import inflated_state
+from .host.progress import show_text
 from .host.round_trip import invert_and_check
 from .host.unet import sigma_table
 
@@ -37,6 +38,7 @@ class InvertVideo(io.ComfyNode):
             outputs=[
                 io.Latent.Output(display_name="LATENT", tooltip="The noise and its schedule, for the EI² Sampler."),
                 io.String.Output(display_name="report", tooltip="Reconstruction per frame, as text."),
+                io.Image.Output(display_name="plot", tooltip="The same as a small picture."),
             ],
         )
 
@@ -46,6 +48,9 @@ class InvertVideo(io.ComfyNode):
         samples = host_latents.clip_latents(latents, state.spec)
         conditioning.check(positive, "positive", state.spec)
         schedule = ddim_schedule(sigma_table(model), steps)
-        noise, report = invert_and_check(model, samples, positive, schedule, fixed_point_iterations, vae)
+        tuned = state.weights is not None
+        trip = invert_and_check(model, samples, positive, schedule, fixed_point_iterations, vae, tuned)
         record = host_latents.Inversion(steps, schedule.sigma_end, state.spec.prediction, state.fingerprint)
-        return io.NodeOutput(host_latents.with_inversion(latents, noise, record), report)
+        show_text(trip.report)
+        plot = plots.curve(trip.per_frame, "round trip at guidance 1: PSNR of every frame, dB", dots=False)
+        return io.NodeOutput(host_latents.with_inversion(latents, trip.noise, record), trip.report, plots.image(plot))

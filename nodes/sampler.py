@@ -28,13 +28,14 @@ class EI2Sampler(io.ComfyNode):
                 _seed(),
                 _eta(),
                 _steps(),
+                _allow_mismatch(),
             ],
             outputs=[io.Latent.Output(display_name="LATENT", tooltip="The edited clip, for VAE Decode.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, positive, negative, latent, cfg, seed, eta, steps=0):
-        spec, samples, schedule = _read("EI² Sampler", model, latent, steps)
+    def execute(cls, model, positive, negative, latent, cfg, seed, eta, steps=0, allow_mismatch=False):
+        spec, samples, schedule = _read("EI² Sampler", model, latent, steps, allow_mismatch)
         conditioning.check(positive, "positive", spec)
         conditioning.check(negative, "negative", spec)
         progress = Progress(model, schedule.steps)
@@ -57,6 +58,7 @@ class EI2DDIMSampler(io.ComfyNode):
                 _seed(),
                 _eta(),
                 _steps(),
+                _allow_mismatch(),
             ],
             outputs=[
                 io.Sampler.Output(display_name="SAMPLER", tooltip="For SamplerCustomAdvanced."),
@@ -65,17 +67,18 @@ class EI2DDIMSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, latent, seed, eta, steps=0):
-        _, _, schedule = _read("EI² DDIM Sampler", model, latent, steps)
+    def execute(cls, model, latent, seed, eta, steps=0, allow_mismatch=False):
+        _, _, schedule = _read("EI² DDIM Sampler", model, latent, steps, allow_mismatch)
         return io.NodeOutput(sampling.ddim_sampler(eta, seed), schedule.descending)
 
 
-def _read(node: str, model, latent, steps: int):
+def _read(node: str, model, latent, steps: int, allow_mismatch: bool):
     """(UNet spec, samples, schedule) of an inverted latent that fits the model."""
     state = inflated_state(model, node)
     samples = host_latents.clip_latents(latent, state.spec)
     scale = model.get_model_object("latent_format").scale_factor
-    return state.spec, samples, host_latents.sampling_schedule(latent, state, sigma_table(model), steps, scale)
+    schedule = host_latents.sampling_schedule(latent, state, sigma_table(model), steps, scale, allow_mismatch)
+    return state.spec, samples, schedule
 
 
 def _seed():
@@ -97,4 +100,12 @@ def _steps():
         "steps", default=0, min=0, max=500, optional=True,
         tooltip="0: as many as the inversion took, which is the only number that fits its noise. Set it only for a "
         "latent that came back from Load Latent.",
+    )  # fmt: skip
+
+
+def _allow_mismatch():
+    return io.Boolean.Input(
+        "allow_mismatch", default=False, optional=True,
+        tooltip="Off: a latent inverted with another checkpoint, prediction type or schedule is refused, because the "
+        "clip would not come back. On: only a warning in the log.",
     )  # fmt: skip

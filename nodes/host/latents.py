@@ -1,5 +1,6 @@
 """Checks a LATENT, and carries the schedule that an inverted one was made with."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from ...ei2_modules.fingerprint import FINGERPRINT_TOLERANCE, distance
 from ...ei2_modules.inflate import UNetSpec
 from ...ei2_modules.schedule import Schedule, ddim_schedule
 
+SAME_SIGMA = 1e-3  # relative: the same table, stored in another precision
 KEY = "ei2_inversion"  # in the LATENT dict, beside "samples"
 
 
@@ -57,16 +59,26 @@ def without_inversion(latent: dict, samples: torch.Tensor) -> dict:
     return {**{k: v for k, v in latent.items() if k != KEY}, "samples": samples}
 
 
-def sampling_schedule(latent: dict, state, sigma_table: torch.Tensor, steps: int, scale: float) -> Schedule:
+def sampling_schedule(
+    latent: dict, state, sigma_table: torch.Tensor, steps: int, scale: float, allow_mismatch: bool = False
+) -> Schedule:
     """The schedule that leads back from an inverted latent, for the inflated model that `state` tells of.
 
     steps 0: the inversion's own. Without a record (the latent went through Save Latent, say) `steps` must be
     given, and the spread of the noise must fit it. scale: of the latent format, to undo for that check.
+    allow_mismatch: of a latent inverted with another model or on another schedule only warn.
     """
     inversion = latent.get(KEY)
     if inversion is None:
         return _schedule_by_steps(latent["samples"], sigma_table, steps, scale)
-    _check_same_model(inversion, state)
+    mismatch = _other_model(inversion, state) or _other_sigmas(inversion, sigma_table)
+    if mismatch and not allow_mismatch:
+        raise EI2Error(
+            f"This latent was inverted with {mismatch}. Wire the same model into DDIM Invert Video and this node, or "
+            "set allow_mismatch to try it all the same."
+        )
+    if mismatch:
+        logging.warning("EI²: the latent was inverted with %s; the clip will not come back as it was.", mismatch)
     if steps in (0, inversion.steps):
         return ddim_schedule(sigma_table, inversion.steps)
     other = ddim_schedule(sigma_table, steps)
@@ -77,18 +89,22 @@ def sampling_schedule(latent: dict, state, sigma_table: torch.Tensor, steps: int
     )
 
 
-def _check_same_model(inversion: Inversion, state) -> None:
+def _other_model(inversion: Inversion, state) -> str | None:
+    """What another model an inversion was made with, or None."""
     if inversion.prediction != state.spec.prediction:
-        raise EI2Error(
-            f"This latent was inverted with {inversion.prediction}-prediction, but this model samples with "
-            f"{state.spec.prediction}-prediction. Wire the same model into DDIM Invert Video and this node."
-        )
+        return f"{inversion.prediction}-prediction, but this model samples with {state.spec.prediction}-prediction"
     far = distance(inversion.fingerprint, state.fingerprint)
     if not far <= FINGERPRINT_TOLERANCE:
-        raise EI2Error(
-            f"This latent was inverted with another checkpoint (fingerprints differ by {far:.3f}, allowed "
-            f"{FINGERPRINT_TOLERANCE}). Wire the same model into DDIM Invert Video and this node."
-        )
+        return f"another checkpoint (fingerprints differ by {far:.3f}, allowed {FINGERPRINT_TOLERANCE})"
+    return None
+
+
+def _other_sigmas(inversion: Inversion, sigma_table: torch.Tensor) -> str | None:
+    """What another schedule an inversion was made on, or None."""
+    here = ddim_schedule(sigma_table, inversion.steps).sigma_end
+    if abs(here - inversion.sigma_end) <= SAME_SIGMA * inversion.sigma_end:
+        return None
+    return f"another noise schedule: it ends at sigma {inversion.sigma_end:.2f}, this model's at {here:.2f}"
 
 
 def _schedule_by_steps(samples, sigma_table, steps: int, scale: float) -> Schedule:

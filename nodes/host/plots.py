@@ -1,5 +1,7 @@
 """Small pictures that nodes show: curves drawn with Pillow, which every ComfyUI has."""
 
+import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 WIDTH = 512
@@ -54,6 +56,11 @@ def running_mean(values: list[float], reach: int) -> list[float]:
 def _high(values: list[float]) -> float:
     """Nearly the largest: a single high loss must not flatten all others."""
     return sorted(values)[int(0.98 * (len(values) - 1))]
+
+
+def image(picture: Image.Image) -> torch.Tensor:
+    """IMAGE: (1, h, w, 3) in 0..1."""
+    return torch.from_numpy(np.array(picture)).float()[None] / 255
 
 
 def above(*pictures: Image.Image) -> Image.Image:

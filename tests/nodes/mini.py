@@ -101,10 +101,10 @@ def invert(m, latents=None, positive=None, steps=5, iterations=0, vae=None):
         steps=steps,
         fixed_point_iterations=iterations,
         vae=vae,
-    )
+    )[:2]
 
 
-def sample(m, latent, positive=None, negative=None, cfg=1.0, seed=0, eta=0.0, steps=0):
+def sample(m, latent, positive=None, negative=None, cfg=1.0, seed=0, eta=0.0, steps=0, **options):
     return run(
         "sampler.EI2Sampler",
         model=m,
@@ -115,6 +115,7 @@ def sample(m, latent, positive=None, negative=None, cfg=1.0, seed=0, eta=0.0, st
         seed=seed,
         eta=eta,
         steps=steps,
+        **options,
     )[0]["samples"]
 
 

@@ -1,5 +1,7 @@
 """Inversion and sampling on the real host, and the two ways back: our node and the stock samplers."""
 
+import copy
+
 import comfy.controlnet
 import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
@@ -187,3 +189,63 @@ def test_interrupt_leaves_the_plain_model_alone(monkeypatch, when):
         invert(m, steps=5) if when == "inversion" else sample(m, noise)
     monkeypatch.undo()
     assert torch.equal(plain_sample(base), before)
+
+
+def other_schedule():
+    """The model inverted with, but for a noise table that another node has changed since."""
+    m = smooth().clone()
+    sampling = copy.deepcopy(m.get_model_object("model_sampling"))
+    sampling.set_sigmas(sampling.sigmas * 1.1)
+    m.add_object_patch("model_sampling", sampling)
+    return m
+
+
+MISMATCHES = {
+    "another checkpoint": (lambda: inflate(model(seed=9, scale=0.05)), "with another checkpoint.*allow_mismatch"),
+    "another prediction": (lambda: smooth("v"), "with eps-prediction, but.*allow_mismatch"),
+    "another schedule": (other_schedule, r"ends at sigma 5.13, this model's at 5.65.*allow_mismatch"),
+}
+
+
+@pytest.mark.parametrize("other, words", MISMATCHES.values(), ids=MISMATCHES)
+def test_noise_of_another_model_is_refused_unless_told_otherwise(caplog, other, words):
+    noise, _ = invert(smooth(), steps=5)
+    with pytest.raises(pack("ei2_modules.errors").EI2Error, match=words):
+        sample(other(), noise)
+    with pytest.raises(pack("ei2_modules.errors").EI2Error, match=words):
+        run("sampler.EI2DDIMSampler", model=other(), latent=noise, seed=0, eta=0.0)
+    caplog.clear()
+    assert torch.isfinite(sample(other(), noise, allow_mismatch=True)).all()
+    assert "will not come back as it was" in caplog.text
+
+
+FINE = {"steps": 50, "iterations": 0, "dtype": torch.float32, "tuned": True}
+POOR = {
+    "few steps": ({"steps": 10}, "only 10 steps: use 50"),
+    "half precision": ({"dtype": torch.float16}, "computes in float16"),
+    "not tuned": ({"tuned": False}, "not tuned on this clip"),
+    "the plain rule": ({}, "fixed_point_iterations to 3"),
+    "nothing in sight": ({"iterations": 5}, "more steps, or empty text"),
+}
+
+
+@pytest.mark.parametrize("changes, cause", POOR.values(), ids=POOR)
+def test_a_poor_round_trip_is_said_with_its_likely_cause(changes, cause):
+    poor = pack("nodes.host.round_trip").poor
+    assert poor([25.0, 21.0, 20.0], **FINE | changes) is None
+    assert cause in poor([12.0, 13.0], **FINE | changes)
+    assert "all frames below 20" in poor([12.0, 13.0], **FINE | changes)
+    assert "25.0 dB, frames 2 below 20" in poor([35.0, 15.0], **FINE | changes)
+    assert poor([float("nan")], **FINE) is not None
+
+
+def test_the_report_warns_and_is_plotted(monkeypatch, caplog):
+    told, invert_video = [], pack("nodes.invert_video")
+    monkeypatch.setattr(invert_video, "show_text", told.append)
+    options = {"latents": clip(), "positive": caption(), "steps": 2, "fixed_point_iterations": 0}
+    _, report, plot = run("invert_video.InvertVideo", model=inflate(model(scale=60.0)), **options)
+    assert "WARNING: the clip does not come back well" in report and "only 2 steps" in report
+    assert told == [report] and "only 2 steps" in caplog.text
+    assert plot.shape == (1, 150, 512, 3) and 0 <= plot.min() < plot.max() <= 1
+    _, report, other = run("invert_video.InvertVideo", model=smooth(), **options | {"steps": 50})
+    assert "WARNING" not in report and not torch.equal(plot, other)
