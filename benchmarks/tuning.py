@@ -1,6 +1,6 @@
 """Seconds of one tuning step at full SD1.5 widths, and the ratio to Tune-A-Video's in the same run.
 
-    python dev.py bench tuning [--frames 8] [--latent 32] [--precision fp32 bf16] [--steps 3]
+    python dev.py bench tuning [--frames 8] [--latent 32] [--precision fp32 bf16] [--steps 3] [--checkpointing on]
 
 Every mode is tuned `--steps` + 1 times in turn, `--rounds` rounds; the first step of each is not counted.
 """
@@ -25,17 +25,18 @@ import sd15  # noqa: E402
 MODES = {"EI² r=2": ("EI²", 2), "EI² r=4": ("EI²", 4), "Tune-A-Video": ("Tune-A-Video", 2)}
 
 
-def step_seconds(base, mode: str, ratio: int, values, precision: str) -> list[float]:
-    """Seconds of each step but the first, of a run of its own."""
+def step_seconds(base, mode: str, ratio: int, values, precision: str) -> tuple[list[float], float]:
+    """Seconds of each step but the first, of a run of its own, and of one pass forwards."""
     config, patch = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.patch")
     model = patch.inflate(base, config.InflateOptions.from_mode(mode, "", "", coarse_ratio=ratio))
     state = patch.inflated_state(model, "this benchmark")
     options = config.TuningOptions(values.steps + 1)
-    run = in_process.pack("nodes.host.training").TuningRun(state, options, precision)
+    run = in_process.pack("nodes.host.training").TuningRun(state, options, precision, values.checkpointing)
     clip = sd15.clip(values.frames, values.latent, values.latent)["samples"]
+    texts = in_process.pack("nodes.host.conditioning").Texts(sd15.caption())
     times = []
-    run.execute(model, clip, sd15.caption(), None, None, lambda *args: times.append(time.monotonic()))
-    return [after - before for before, after in itertools.pairwise(times)]
+    run.execute(model, clip, texts, None, lambda *args: times.append(time.monotonic()))
+    return [after - before for before, after in itertools.pairwise(times)], run.forward_seconds
 
 
 def main() -> None:
@@ -44,20 +45,24 @@ def main() -> None:
     options.add_argument("--latent", type=int, default=32)
     options.add_argument("--steps", type=int, default=3)
     options.add_argument("--rounds", type=int, default=1)
+    options.add_argument("--checkpointing", choices=("on", "off"), default="off")
     options.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     values, rows = report.parse(options), []
     with torch.inference_mode():
         base = sd15.model()
         for precision in values.precision:
-            seconds = {name: [] for name in MODES}
+            seconds, passes = {name: [] for name in MODES}, {name: [] for name in MODES}
             for _ in range(values.rounds):
                 for name, (mode, ratio) in MODES.items():
-                    seconds[name] += step_seconds(base, mode, ratio, values, precision)
+                    steps, forward = step_seconds(base, mode, ratio, values, precision)
+                    seconds[name] += steps
+                    passes[name].append(forward)
                     print(".", end="", flush=True)
             median = {name: statistics.median(times) for name, times in seconds.items()}
             for name, value in median.items():
                 rows.append({"precision": precision, "mode": name, "s/step": value,
-                             "/ Tune-A-Video": value / median["Tune-A-Video"]})  # fmt: skip
+                             "/ Tune-A-Video": value / median["Tune-A-Video"],
+                             "/ forward": value / statistics.median(passes[name])})  # fmt: skip
     size = values.latent * 8
     report.publish(rows, values, (f"{values.frames} frames of {size}x{size}, random weights of SD1.5's size",))
 

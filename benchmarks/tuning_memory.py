@@ -1,4 +1,4 @@
-"""What one tuning step needs at full SD1.5 widths: the constant behind gradient checkpointing "auto".
+"""What one tuning step needs at full SD1.5 widths: the constants behind gradient checkpointing "auto".
 
     python dev.py bench tuning_memory [--frames 8] [--latent 8 16 32] [--precision fp32 bf16]
 
@@ -9,6 +9,7 @@ peak:  the most that was alive at once in forward and backward, temporaries and 
 fixed: the part that does not grow with the latent (weights cast or normalised for this step), from a line
        through this size and the one before; per pixel: the slope of that line, per frame, latent pixel and
        byte of precision.
+estimate: what nodes/host/preflight.py says of it before the step.
 """
 
 import argparse
@@ -104,11 +105,13 @@ def one_step(model, samples, precision: str, checkpointing: str) -> dict:
     """Bytes kept and bytes at the peak of a run of one step."""
     state = in_process.pack("nodes.host.patch").inflated_state(model, "this benchmark")
     run = training.TuningRun(state, in_process.pack("ei2_modules.config").TuningOptions(1), precision, checkpointing)
-    saved = Saved(lambda: (model.model, run.trainables))
+    texts = in_process.pack("nodes.host.conditioning").Texts(sd15.caption())
+    saved = Saved(lambda: (model.model, run.tuning.trainables))
     alive = Alive()
     with during_forward_and_backward(saved.hooks(), alive):
-        run.execute(model, samples, sd15.caption(), None, None, lambda *args: None)
-    return {"kept": sum(saved.sizes.values()), "peak": alive.peak}
+        run.execute(model, samples, texts, None, lambda *args: None)
+    estimate = run.demand.bytes - 2 * 4 * run.tuning.trainables.count()  # the optimiser's moments come later
+    return {"kept": sum(saved.sizes.values()), "peak": alive.peak, "estimate": estimate}
 
 
 def rows_of(model, frames: int, sides: list[int], precision: str, checkpointing: str) -> list[dict]:
@@ -124,6 +127,8 @@ def rows_of(model, frames: int, sides: list[int], precision: str, checkpointing:
             row[f"{name} GiB"] = found[name] / GIB
             row[f"{name} fixed GiB"] = (found[name] - slope * found["units"]) / GIB if before else None
             row[f"{name} per pixel"] = round(slope) if before else None
+        row["estimate GiB"] = found["estimate"] / GIB
+        row["off by %"] = 100 * (found["estimate"] / found["peak"] - 1)
         rows.append(row)
         before = found
         print(".", end="", flush=True)

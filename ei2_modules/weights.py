@@ -62,6 +62,11 @@ def make_header(spec: UNetSpec, options: InflateOptions, fingerprint: list, run:
     return Header(asdict(options), spec.family, spec.prediction, spec.widths(), fingerprint, run)
 
 
+def card(header: Header) -> dict:
+    """The part of a header that people read: what was tuned, how, and how it went."""
+    return {"family": header.family, "prediction": header.prediction, "options": header.options, **header.run}
+
+
 def check_fits(header: Header, spec: UNetSpec, options: InflateOptions | None, fingerprint: list) -> None:
     """Raise WeightsError, naming both sides, unless the weights were tuned for this model and these options."""
     if (header.family, header.prediction) != (spec.family, spec.prediction):

@@ -9,6 +9,7 @@ from .host import latents as host_latents
 from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io
 from .host.conditioning import Texts
 from .host.patch import inflate, inflated_state, refuse_foreign_attention
+from .host.run_card import words_behind
 from .host.run_keeper import RunKeeper
 from .host.run_key import run_key
 from .host.training import TuningRun
@@ -103,6 +104,7 @@ class OneShotTune(io.ComfyNode):
                     f"{states.KEEP} are kept in output/ei2/states). 0: only when the tuning is stopped.",
                 ),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             outputs=[
                 io.Model.Output(display_name="MODEL", tooltip="The tuned model."),
                 WEIGHTS.Output(display_name="EI2_WEIGHTS", tooltip="For Save EI² Weights."),
@@ -131,7 +133,7 @@ class OneShotTune(io.ComfyNode):
             check_fits(start.header, state.spec, state.options, state.fingerprint)
             state = replace(state, options=replace(state.options, stam_init=start.options().stam_init))
         options = TuningOptions(steps, learning_rate, seed)
-        run = TuningRun(state, options, precision, gradient_checkpointing)
+        run = TuningRun(state, options, precision, gradient_checkpointing, cls._caption())
         key = run_key(model, state, samples, positive, options, run.dtype(model), start)
         keeper = RunKeeper(run, key, autosave_every)
         keeper.find(resume)
@@ -149,6 +151,11 @@ class OneShotTune(io.ComfyNode):
         keeper.finished()
         tuned = run.weights()
         return io.NodeOutput(inflate(model, state.options, tuned), tuned, {"loss": list(run.losses)})
+
+    @classmethod
+    def _caption(cls) -> str | None:
+        hidden = cls.hidden
+        return hidden and words_behind(hidden.prompt, hidden.unique_id, "positive")
 
 
 def _check_texts(spec, texts: Texts) -> None:

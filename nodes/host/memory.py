@@ -1,4 +1,4 @@
-"""Loads a model so that it can be trained in, and decides precision and checkpointing from the device."""
+"""Loads a model so that it can be trained in, and decides the precision from the device."""
 
 import contextlib
 import inspect
@@ -12,12 +12,6 @@ from ...ei2_modules.inflate import UNetSpec
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
-# Bytes one training step holds per frame, latent pixel and byte of precision, without checkpointing: measured at
-# full SD1.5 widths, FFAM r = 2, STAM and 8 frames by benchmarks/tuning_memory.py. The same at every size and
-# precision; 1,400 more for each further frame (keys); with checkpointing 26,000. Used only to decide "auto" and to
-# say how much was needed.
-ACTIVATION_BYTES = 132_000
-
 
 def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     """For "auto": bf16 where the GPU computes in it, fp16 on older CUDA GPUs, fp32 elsewhere."""
@@ -26,25 +20,6 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cpu" or mm.is_device_mps(device):
         return torch.float32
     return torch.bfloat16 if mm.should_use_bf16(device) else torch.float16
-
-
-def wants_checkpointing(choice: str, needed: int, device: torch.device) -> bool:
-    """For "auto": only when a step would not fit in what is free now, with the model loaded."""
-    if choice != "auto":
-        return choice == "on"
-    return needed > 0.8 * mm.get_free_memory(device)
-
-
-def step_bytes(samples: torch.Tensor, dtype: torch.dtype, unet: nn.Module, trained: int) -> int:
-    """Estimated memory of a step without checkpointing, beyond the loaded model and its fp32 masters."""
-    casts = sum(p.numel() for p in unet.parameters() if p.dtype != dtype) * dtype.itemsize  # kept until backward
-    return activation_bytes(samples, dtype) + casts + 12 * trained  # fp32 gradient and AdamW's two moments
-
-
-def activation_bytes(samples: torch.Tensor, dtype: torch.dtype) -> int:
-    """Estimated memory of what one step keeps for its backward pass, without checkpointing."""
-    frames, _, height, width = samples.shape
-    return frames * height * width * dtype.itemsize * ACTIVATION_BYTES
 
 
 def training_clone(model):
@@ -91,16 +66,3 @@ def room_to_decode(vae, shape: tuple) -> bool:
     """Whether a VAE can decode latents of this shape without the host unloading the model that is being trained."""
     needed = 1.1 * vae.patcher.model_size() + vae.memory_used_decode(shape, vae.vae_dtype)
     return needed + mm.minimum_inference_memory() < mm.get_free_memory(vae.device)
-
-
-def describe_out_of_memory(samples: torch.Tensor, dtype: torch.dtype, checkpointing: bool) -> str:
-    """What to change, with numbers."""
-    frames, _, height, width = samples.shape
-    gib = activation_bytes(samples, dtype) / 2**30
-    tips = [] if checkpointing else ["set gradient checkpointing to on"]
-    tips += ["use precision bf16"] if dtype == torch.float32 else []
-    tips += [f"use fewer frames than {frames} or a smaller size than {width * 8}x{height * 8}"]
-    return (
-        f"Out of memory while tuning {frames} frames at {width * 8}x{height * 8} in {str(dtype)[6:]}: one step keeps "
-        f"about {gib:.1f} GiB without checkpointing. To fit: {'; '.join(tips)}."
-    )

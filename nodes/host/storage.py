@@ -1,5 +1,6 @@
 """Where tuned weights lie: models/ei2 and output/ei2, both listed by Load EI² Weights."""
 
+import json
 import re
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def find(name: str) -> Path:
 
 
 def save(weights: EI2Weights, name: str, place: str) -> Path:
-    """Write under a fresh number, never over an older file: my_clip_00001_.safetensors."""
+    """Write under a fresh number, never over an older file: my_clip_00001_.safetensors, and the run card beside it."""
     fault = name_fault(name)
     if fault or place not in PLACES:
         raise EI2Error(fault or f"{place!r} is not one of {', '.join(PLACES)}.")
@@ -71,4 +72,6 @@ def save(weights: EI2Weights, name: str, place: str) -> Path:
         raise EI2Error(f"{target} cannot be written to: {error}. Choose the other folder.") from error
     path = Path(folder) / f"{filename}_{counter:05}_.safetensors"
     tuned_weights.save(path, weights)
+    card = json.dumps(tuned_weights.card(weights.header), indent=1, ensure_ascii=False)
+    path.with_suffix(".json").write_text(card + "\n", encoding="utf-8")
     return path

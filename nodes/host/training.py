@@ -15,20 +15,24 @@ from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from torch.utils.checkpoint import checkpoint
 
-from ...ei2_modules import __version__, tuning_state
+from ...ei2_modules import tuning_state
 from ...ei2_modules.config import TuningOptions
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.sampling import sample_ddim
 from ...ei2_modules.trainables import Trainables
 from ...ei2_modules.tuning import Tuning
 from ...ei2_modules.weights import EI2Weights, make_header
-from . import conditioning, memory
+from . import conditioning, memory, preflight, run_card
 from .conditioning import Texts
 from .patch import KEY, Inflated, attach, detach, remove_query_patches
+from .preflight import Demand
+from .progress import say
+from .run_card import PeakMemory
 from .unet import sigma_table
 
 PREVIEW_TIMESTEPS = (0, 175, 350, 525, 700)  # of a quick sample: from so far up, colours and details are open
 PREVIEW_STEPS = len(PREVIEW_TIMESTEPS) - 1
+PROBE_SECONDS = 2.0  # a first pass that took longer is not repeated
 
 
 @dataclass
@@ -39,23 +43,30 @@ class TuningRun:
     options: TuningOptions
     precision: str = "auto"
     checkpointing: str = "auto"
+    caption: str | None = None  # in words, for the run card
     origin: Path | None = None  # a state to go on from
     tuning: Tuning | None = None
     seconds: float = 0.0  # with those before a stop
+    forward_seconds: float | None = None  # of one pass over the clip, before the first step
     _before: float = 0.0
+    _device: torch.device | None = None
+    _memory: PeakMemory | None = None
     _shape: tuple = ()
     _dtype: torch.dtype = torch.float32
-    _checkpointed: bool = False
+    demand: Demand | None = None
 
     def execute(self, model, samples, texts: Texts, start: EI2Weights | None, on_step: Callable) -> None:
         """Tune. on_step(step, clean, sample) after each step; clean is the clip, sample() what is made of it now."""
         dtype = self.dtype(model)
         self._shape, self._dtype, self._began = tuple(samples.shape), dtype, time.monotonic()
+        self._device, self._memory = model.load_device, PeakMemory(model.load_device)
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 self._tune(model, samples, texts, start, on_step, dtype)
         except mm.OOM_EXCEPTION as error:
-            raise EI2Error(memory.describe_out_of_memory(samples, dtype, self._checkpointed)) from error
+            if self.demand is None:  # the model alone is too much: the host's own words say that
+                raise
+            raise EI2Error(preflight.out_of_memory(self.demand, model.load_device)) from error
 
     def dtype(self, model) -> torch.dtype:
         """What the frozen model computes in."""
@@ -73,13 +84,14 @@ class TuningRun:
             base = {path: unet.get_submodule(path).weight for path in spec.query_paths()}
             trainables = Trainables(spec, options, base, start.tensors if start else None)
             self._begin(Tuning(trainables, self.options, loss_scaling=dtype == torch.float16))
-            needed = memory.step_bytes(samples, dtype, unet, trainables.count())
-            self._checkpointed = memory.wants_checkpointing(self.checkpointing, needed, model.load_device)
+            demand = Demand.of(samples, dtype, clone, trainables.count())
+            self.demand = demand.choose(self.checkpointing, model.load_device)
+            checkpointed = self.demand.checkpointing
             token = clone.model_options["transformer_options"][KEY]
-            temporal = _checkpointed_bank(trainables) if self._checkpointed else dict(trainables.bank.items())
+            temporal = _checkpointed_bank(trainables) if checkpointed else dict(trainables.bank.items())
             attach(clone.model, temporal, token)
             try:
-                with _trained_queries(unet, trainables), _checkpointed_blocks(unet, self._checkpointed):
+                with _trained_queries(unet, trainables), _checkpointed_blocks(unet, checkpointed):
                     guider = _Guider(clone, texts)
                     guider.run(samples.clone(), lambda clean: self._steps(guider, clone, clean, on_step))
             finally:
@@ -93,24 +105,42 @@ class TuningRun:
     def _steps(self, guider: "_Guider", model, clean, on_step) -> None:
         sigmas = sigma_table(model).to(clean.device)
         sample = guider.quick_sample(clean, sigmas[list(PREVIEW_TIMESTEPS)].flip(0), self.options.seed)
+        if self.tuning.done < self.options.steps:
+            self._announce(guider, clean, sigmas, model.load_device)
         for step in self.tuning.steps(guider.denoise, clean, sigmas, self.state.spec.prediction):
             self.seconds = self._before + time.monotonic() - self._began
+            self._memory.look()
             on_step(step, clean, sample)
+
+    @torch.no_grad()
+    def _announce(self, guider: "_Guider", clean, sigmas, device) -> None:
+        """Say what is to come, from one pass over the clip; a first one has more to do than all others."""
+        seconds = []
+        while len(seconds) < 2 and sum(seconds) < PROBE_SECONDS:
+            began = time.monotonic()
+            guider(
+                clean, sigmas[0].expand(len(clean)), **guider.extra_args
+            ).sum().item()  # waits until the device is ready
+            seconds.append(time.monotonic() - began)
+        self.forward_seconds = seconds[-1]
+        say(preflight.announce(self.demand, self.options.steps - self.tuning.done, self.forward_seconds, device))
 
     def weights(self) -> EI2Weights:
         """The weights of the last whole step."""
         frames, _, height, width = self._shape
         run = {
-            "version": __version__,
-            "torch": torch.__version__,
+            **run_card.machine(self._device),
+            "caption": self.caption,
             "frames": frames,
             "latent_size": [height, width],
             "steps": len(self.losses),
             "learning_rate": self.options.learning_rate,
             "seed": self.options.seed,
             "precision": str(self._dtype).removeprefix("torch."),
+            "gradient_checkpointing": self.demand is not None and self.demand.checkpointing,
             "seconds": round(self.seconds, 2),
-            "losses": [round(loss, 6) for loss in self.losses],
+            "peak_mib": self._memory.mib if self._memory else None,
+            **run_card.losses(self.losses),
         }
         header = make_header(self.state.spec, self.state.options, self.state.fingerprint, run)
         return EI2Weights(header, self.tuning.trainables.export())

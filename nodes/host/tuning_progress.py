@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from . import memory, plots
+from .preflight import duration
 from .progress import Progress, show_text, to_pil
 from .training import PREVIEW_STEPS, TuningRun
 
@@ -80,10 +81,3 @@ class TuningProgress:
                 image = self.vae.decode(self.to_latent(middle.float()))
             return to_pil(image.reshape(-1, *image.shape[-3:])[0])
         return self.progress.rough(middle)
-
-
-def duration(seconds: float) -> str:
-    """In words for people: 12 s, 3 min, 2.5 h."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

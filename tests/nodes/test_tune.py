@@ -198,21 +198,6 @@ def test_nan_stops_and_says_where(folders, monkeypatch):
     assert pack("ei2_modules.weights").load(saved[0]).header.run["steps"] == 2
 
 
-CHECKPOINTING = [("auto", 1, True), ("auto", 2**50, False), ("on", 2**50, True), ("off", 1, False)]
-
-
-@pytest.mark.parametrize("choice, free, expected", CHECKPOINTING)
-def test_checkpointing_is_chosen_by_what_is_free(monkeypatch, choice, free, expected):
-    training, chosen = pack("nodes.host.training"), []
-    original = training._checkpointed_blocks
-    monkeypatch.setattr(
-        training, "_checkpointed_blocks", lambda unet, enabled: chosen.append(enabled) or original(unet, enabled)
-    )
-    monkeypatch.setattr(pack("nodes.host.memory").mm, "get_free_memory", lambda device: free)
-    tune(inflate(model()), steps=1, gradient_checkpointing=choice)
-    assert chosen == [expected]
-
-
 def test_fp16_that_never_finds_a_finite_gradient_is_said(monkeypatch, folders):
     """Loss scaling skips such steps: without a word the weights would stay as they were."""
     training = pack("nodes.host.training")
@@ -236,26 +221,3 @@ def test_a_full_disk_does_not_hide_the_cancel(folders, monkeypatch, caplog):
     with pytest.raises(stop):
         tune(inflate(model()))
     assert "could not be kept: No space left" in caplog.text
-
-
-@pytest.mark.parametrize("choice, free, advised", [("off", 2**50, True), ("auto", 1, False), ("on", 2**50, False)])
-def test_out_of_memory_advises_checkpointing_only_when_it_was_off(monkeypatch, choice, free, advised):
-    def full(*args):
-        raise comfy.model_management.OOM_EXCEPTION("CUDA out of memory")
-
-    monkeypatch.setattr(pack("nodes.host.training")._Guider, "denoise", full)
-    monkeypatch.setattr(pack("nodes.host.memory").mm, "get_free_memory", lambda device: free)
-    with pytest.raises(pack("ei2_modules.errors").EI2Error) as error:
-        tune(inflate(model()), gradient_checkpointing=choice)
-    assert ("gradient checkpointing to on" in str(error.value)) == advised
-
-
-def test_out_of_memory_says_what_to_change(monkeypatch):
-    training = pack("nodes.host.training")
-
-    def full(*args):
-        raise comfy.model_management.OOM_EXCEPTION("CUDA out of memory")
-
-    monkeypatch.setattr(training._Guider, "denoise", full)
-    with pytest.raises(pack("ei2_modules.errors").EI2Error, match=r"3 frames at 64x64.*gradient checkpointing"):
-        tune(inflate(model()), gradient_checkpointing="off")

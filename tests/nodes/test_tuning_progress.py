@@ -149,11 +149,6 @@ def test_rate_time_left_and_loss_are_told(told):
     assert "steps/s" in told[0] and "left" in told[0] and "left" not in told[-1] and "loss" in told[-1]
 
 
-@pytest.mark.parametrize("seconds, words", [(12.3, "12 s"), (150, "2 min"), (7200, "2.0 h")])
-def test_durations(seconds, words):
-    assert tuning_progress.duration(seconds) == words
-
-
 def test_the_middle_of_cancel_is_the_hosts(monkeypatch):
     def interrupted():
         raise comfy.model_management.InterruptProcessingException

@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STDLIB = set(sys.stdlib_module_names)
-HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "latent_preview"}
+HOST = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "comfyui_version", "folder_paths", "latent_preview"}
 
 # room -> (rooms of the pack it may import, top-level names from outside it may import)
 ROOMS = {
     "__init__.py": ({"nodes"}, set()),
     "nodes": ({"nodes/host", "ei2_modules"}, STDLIB),
     "nodes/extension.py": ({"nodes", "nodes/host", "ei2_modules"}, STDLIB),
-    "nodes/host": ({"nodes/host", "ei2_modules"}, STDLIB | HOST | {"torch", "numpy", "PIL"}),
+    "nodes/host": ({"nodes/host", "ei2_modules"}, STDLIB | HOST | {"torch", "numpy", "PIL", "psutil"}),
     "ei2_modules": ({"ei2_modules"}, STDLIB | {"torch", "einops", "safetensors", "numpy", "kornia"}),
 }
 
