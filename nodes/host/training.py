@@ -32,7 +32,7 @@ from .unet import sigma_table
 
 PREVIEW_TIMESTEPS = (0, 175, 350, 525, 700)  # of a quick sample: from so far up, colours and details are open
 PREVIEW_STEPS = len(PREVIEW_TIMESTEPS) - 1
-PROBE_SECONDS = 2.0  # a first pass that took longer is not repeated
+PROBE_SECONDS = 20.0  # a first pass that took longer is not repeated
 
 
 @dataclass

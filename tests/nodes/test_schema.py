@@ -13,6 +13,7 @@ import pytest
 from in_process import pack
 
 SNAPSHOT = Path(__file__).with_name("schema.json")
+LOCALES = Path(__file__).resolve().parents[2] / "locales"
 HOW_TO_UPDATE = (
     "The nodes are not what schema.json promises: saved workflows may break. If that is meant, say so in CHANGELOG.md "
     "and run: UPDATE_SCHEMA=1 python dev.py test tests/nodes/test_schema.py"
@@ -41,13 +42,24 @@ def describe_input(value) -> dict:
 
 
 def live_schemas() -> dict:
-    """Of every node, by id. What lies in the folder of Load EI² Weights is no promise."""
+    """Of every node, by id. What lies in the folders of weights and states is no promise."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pack("nodes.host.storage"), "list_files", list)
+        patch.setattr(pack("nodes.host.states"), "list_files", list)
         return {(found := node.define_schema()).node_id: found for node in pack("nodes.extension").NODES}
 
 
 LIVE = live_schemas()
+
+
+def words_of(found) -> dict:
+    """What a translation of a node says, as the editor reads it."""
+    return {
+        "display_name": found.display_name,
+        "description": found.description,
+        "inputs": {i.id: {"name": i.id, "tooltip": i.tooltip} for i in found.inputs},
+        "outputs": {str(k): {"name": o.display_name, "tooltip": o.tooltip} for k, o in enumerate(found.outputs)},
+    }
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +68,8 @@ def promised() -> dict:
     if os.environ.get("UPDATE_SCHEMA"):
         text = json.dumps([describe(found) for found in LIVE.values()], indent=2, ensure_ascii=False)
         SNAPSHOT.write_text(text + "\n", encoding="utf-8")
+        words = json.dumps({i: words_of(found) for i, found in LIVE.items()}, indent=2, ensure_ascii=False)
+        (LOCALES / "en" / "nodeDefs.json").write_text(words + "\n", encoding="utf-8")
     return {entry["id"]: entry for entry in json.loads(SNAPSHOT.read_text(encoding="utf-8"))}
 
 
@@ -87,3 +101,30 @@ def test_defaults_are_allowed_values(node_id):
             assert default in options
         if default is not None and getattr(value, "min", None) is not None:
             assert value.min <= default <= value.max
+
+
+def translation(language) -> dict:
+    return json.loads((LOCALES / language / "nodeDefs.json").read_text(encoding="utf-8"))
+
+
+def test_the_english_words_are_those_of_the_nodes(promised):
+    assert translation("en") == {node_id: words_of(found) for node_id, found in LIVE.items()}, HOW_TO_UPDATE
+
+
+def paths(words, prefix=()):
+    """Where there are words: (node, "inputs", name, "tooltip"), ..."""
+    if isinstance(words, str):
+        return {prefix}
+    return {path for name, value in words.items() for path in paths(value, (*prefix, name))}
+
+
+def test_the_chinese_words_are_complete():
+    english, chinese = translation("en"), translation("zh")
+    assert paths(chinese) == paths(english)
+    for path in paths(chinese):
+        text = chinese
+        for name in path:
+            text = text[name]
+        assert text.strip(), path
+        if path[-1] in ("tooltip", "description"):
+            assert any("\u4e00" <= letter <= "\u9fff" for letter in text), path
