@@ -59,7 +59,7 @@ def workflow_prompt(options, server: Server) -> dict:
     find(prompt, "CheckpointLoaderSimple")["ckpt_name"], find(prompt, "LoadVideo")["file"] = DEMO_NAMES
     find(prompt, "ImageFromBatch")["length"] = options.frames
     find(prompt, "ImageScale").update(width=options.size, height=options.size)
-    find(prompt, "EI2OneShotTune")["steps"] = options.steps
+    find(prompt, "EI2OneShotTune").update({"steps": options.steps, "resume": "new run", "autosave_every": 0})
     if options.caption is not None:
         find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] = options.caption
     if options.prompt is not None:

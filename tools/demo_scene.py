@@ -27,6 +27,7 @@ MORE_EDITS = {
 }
 BRANCH = ("EI2Sampler", "VAEDecode", "EI2VideoMetrics")
 MOST_FRAMES = 64
+ALWAYS_TUNE = {"resume": "new run", "autosave_every": 0}  # a demo that finds its tuning done shows nothing
 RATE, SECONDS = 8, 5  # frames a second of the video, and how long it plays at least
 
 
@@ -58,6 +59,7 @@ def make_prompt(options, server: Server) -> dict:
 def fill_in(template: dict, options) -> None:
     """What the options say, in the template's own nodes."""
     find(template, "EI2DemoClip")["frames"] = options.frames
+    find(template, "EI2OneShotTune").update(ALWAYS_TUNE)
     if options.steps is not None:
         find(template, "EI2OneShotTune")["steps"] = options.steps
     if options.prompt is not None:

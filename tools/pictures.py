@@ -4,6 +4,7 @@ Names after the command, such as 00_demo_model: only these templates.
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ SMALL = {demo_clip.WORKFLOW.stem: {"ImageScale": {"width": 64, "height": 64}, "E
 
 def main() -> None:
     names = sys.argv[1:] or sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    shutil.rmtree(CACHE / "pictures" / "output" / "ei2", ignore_errors=True)  # or the tuning would be found done
     with Server(CACHE / "pictures") as server:
         if demo_clip.WORKFLOW.stem in names:
             demo_clip.stage(server, demo_clip.TEMPLATE_NAMES, demo_clip.random_checkpoint(), demo_clip.bunny(), 8)

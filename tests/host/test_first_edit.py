@@ -101,7 +101,7 @@ def test_cancelled_in_the_middle(server, first_edit, node):
     """Tuning keeps what it has; the same prompt runs to its end afterwards, and the plain model is as it was."""
     before = plain_picture(server, first_edit)
     unfinished = server.folder / "output" / "ei2"
-    kept = len(list(unfinished.glob("unfinished_*")))
+    kept = len(list(unfinished.glob("unfinished_*.safetensors")))
     steps = {name: {"steps": 12 if name == node else 4} for name in ("EI2OneShotTune", "EI2InvertVideo")}
     if node == "EI2Sampler":
         steps["EI2InvertVideo"] = {"steps": 12}  # it samples as many
@@ -109,7 +109,7 @@ def test_cancelled_in_the_middle(server, first_edit, node):
     prompt = first_edit(**steps)
     with pytest.raises(Failure, match="interrupted"):
         server.run(prompt, Events(server, prompt, interrupt_in=node))
-    assert len(list(unfinished.glob("unfinished_*"))) - kept == (node == "EI2OneShotTune")
+    assert len(list(unfinished.glob("unfinished_*.safetensors"))) - kept == (node == "EI2OneShotTune")
     assert plain_picture(server, first_edit) == before
     assert saved_video(server, server.run(first_edit())).exists()
 

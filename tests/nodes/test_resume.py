@@ -77,6 +77,25 @@ def test_stopping_at_the_first_the_middle_and_the_last_step(monkeypatch, trained
     assert same(resumed, tune(inflate(model()), steps=6)[1])
 
 
+def test_stopping_before_the_first_step_leaves_nothing(monkeypatch, states):
+    guider = pack("nodes.host.training")._Guider
+
+    def interrupted(*args):
+        raise STOP
+
+    monkeypatch.setattr(guider, "denoise", interrupted)
+    with pytest.raises(STOP):
+        tune(inflate(model()), **AUTO)
+    assert not states.parent.exists()
+
+
+def test_a_folder_that_cannot_be_written_to_does_not_stop_the_tuning(monkeypatch, caplog, folders):
+    folders.joinpath("output").mkdir()
+    folders.joinpath("output", "ei2").write_text("a file in the way")
+    assert len(tune(inflate(model()), steps=3, **AUTO)[2]["loss"]) == 3
+    assert "could not be kept" in caplog.text
+
+
 def test_tuning_further_is_tuning_longer(trained, states):
     tune(inflate(model()), steps=3, **AUTO)
     trained.clear()
