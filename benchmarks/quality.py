@@ -92,7 +92,8 @@ def write(values) -> None:
     compared = [row for row in found if quality_report.identity(row) in wanted["main"]]
     if not compared:
         raise SystemExit(f"{values.results} holds no runs of the main comparison: python dev.py bench quality main")
-    text = quality_report.tables(found, wanted)
+    choice = quality_report.rows(RESULTS / "quality_choice.jsonl")
+    text = quality_report.document(found, wanted, choice)
     values.results.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
     examples = [case.name for case in q.cases(values.clip_seed)][:3]
     quality_figure.draw(compared, PICTURES, values.results.with_suffix(".png"), examples)

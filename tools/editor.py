@@ -73,17 +73,29 @@ def picture(page: Page, path: Path) -> None:
     """The graph alone, as large as the window allows."""
     page.evaluate("app.extensionManager.focusMode = true")
     page.wait_for_timeout(500)
-    width, height = page.evaluate(FIT)
+    _shoot(page, path, None)
+
+
+def node_picture(page: Page, node_type: str, path: Path) -> None:
+    """The first node of a type, in its real size or smaller."""
+    page.evaluate("app.extensionManager.focusMode = true")
+    _shoot(page, path, node_type)
+
+
+def _shoot(page: Page, path: Path, node_type: str | None) -> None:
+    width, height = page.evaluate(FIT, node_type)
     page.wait_for_timeout(1500)  # drawing is asynchronous, and nothing tells when it is done
     page.screenshot(path=str(path), clip={"x": 0, "y": 0, "width": width, "height": height})
 
 
-FIT = """() => {
-  const boxes = [...app.graph._nodes, ...app.graph._groups].map(n => n.boundingRect ?? n.getBounding());
+FIT = """type => {
+  const all = [...app.graph._nodes, ...app.graph._groups], one = app.graph._nodes.find(n => n.type === type);
+  const boxes = (type ? [one] : all).map(n => n.boundingRect ?? n.getBounding());
   const left = Math.min(...boxes.map(b => b[0])) - 20, top = Math.min(...boxes.map(b => b[1])) - 20;
   const right = Math.max(...boxes.map(b => b[0] + b[2])) + 20, bottom = Math.max(...boxes.map(b => b[1] + b[3])) + 20;
   const canvas = app.canvas.canvas.getBoundingClientRect();
-  const scale = Math.min(canvas.width / (right - left), canvas.height / (bottom - top));
+  const most = type ? 1 : Infinity;
+  const scale = Math.min(most, canvas.width / (right - left), canvas.height / (bottom - top));
   app.canvas.ds.scale = scale;
   app.canvas.ds.offset = [-left, -top];
   app.canvas.setDirty(true, true);

@@ -1,4 +1,4 @@
-"""Redraws the picture beside every template, and docs/graph.png, from a run in the real editor.
+"""Redraws the picture beside every template, those of the help pages, and docs/graph.png, from runs in the real editor.
 
 Names after the command, such as 00_demo_model: only these templates.
 """
@@ -17,6 +17,13 @@ from PIL import Image
 README = (demo_clip.WORKFLOW.stem, ROOT / "docs" / "graph.png")  # the template that the README shows
 SMALL = {demo_clip.WORKFLOW.stem: {"ImageScale": {"width": 64, "height": 64}, "EI2OneShotTune": {"steps": 20}}}
 
+HELP = {  # which template shows a node for its help page
+    "00_demo_model": ["EI2LoadDemoModel", "EI2DemoClip", "EI2InflateUNet", "EI2OneShotTune", "EI2InvertVideo",
+                      "EI2Sampler", "EI2VideoMetrics"],
+    "01_first_edit": ["EI2SaveWeights"],
+}  # fmt: skip
+ALONE = ("EI2LoadWeights", "EI2DDIMSampler")  # in no template
+
 
 def main() -> None:
     names = sys.argv[1:] or sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
@@ -27,6 +34,10 @@ def main() -> None:
         with editor.editor(server, 2400, 1200) as page:
             for name in names:
                 draw(page, ROOT / "workflows" / f"{name}.json")
+            for node in ALONE:
+                editor.load(page, {"nodes": [], "links": [], "version": 0.4})
+                page.evaluate("type => app.graph.add(LiteGraph.createNode(type))", node)
+                draw_node(page, node)
 
 
 def draw(page, path: Path) -> None:
@@ -36,11 +47,20 @@ def draw(page, path: Path) -> None:
     if faults:
         raise SystemExit(f"{path.stem}: {faults[0]}")
     editor.picture(page, shot)
+    for node in HELP[path.stem]:
+        draw_node(page, node)
     thumbnail = Image.open(shot).convert("RGB")
     thumbnail.thumbnail((1024, 1024), Image.Resampling.LANCZOS)
     thumbnail.save(path.with_suffix(".jpg"), quality=85)
     if path.stem == README[0]:
         README[1].write_bytes(shot.read_bytes())
+
+
+def draw_node(page, node: str) -> None:
+    """For its help page; few colours are enough."""
+    path = ROOT / "web" / "docs" / f"{node}.png"
+    editor.node_picture(page, node, path)
+    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
 
 
 if __name__ == "__main__":
