@@ -170,8 +170,8 @@ Student's t. Settings of every method: {settings}.
 
 - edit done: share of frames in which the scorers read what was asked for; rest kept: the same of the other attributes.
 - motion slope: 1 is the true motion, 0 stands still; centroid: distance to the true place, pixels of 64.
-- errors are mean absolute differences to the true edited clip, 0 to 1. Flicker: error along the true motion, colours 0 to
-  255, where the background is seen and on the object; colour deviation: of the object's colour over the frames.
+- errors are mean absolute differences to the true edited clip, 0 to 1. Flicker: error along the true motion, colours 0
+  to 255, where the background is seen and on the object; colour deviation: of the object's colour over the frames.
 - mean and covariance shift: of a temporal module's output against its input, relative, mean over modules.
 - seconds and memory are of a machine that did other work at times: compare within a table only.
 """
