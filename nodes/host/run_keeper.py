@@ -29,6 +29,7 @@ class RunKeeper:
         self.run, self.key, self.every = run, key, every
         self.path: Path | None = None
         self.saved = 0  # steps in the file
+        self.found = 0  # steps of the run that is gone on with
 
     def find(self, choice: str) -> None:
         """Let the run go on from an earlier one, as chosen. Raises EI2Error for a file of another tuning."""
@@ -41,6 +42,7 @@ class RunKeeper:
         if found is None:
             return
         self.path, self.saved = found
+        self.found = self.saved
         self.run.origin = self.path
         if self.saved == steps:
             say(
@@ -73,8 +75,8 @@ class RunKeeper:
 
     def stopped(self) -> None:
         """Save state and weights of a run that is being stopped, and say where. Never hides why it is being stopped."""
-        if not self.run.losses:
-            return
+        if len(self.run.losses) <= self.found:
+            return  # nothing new was learnt
         self.save_state()
         try:
             path = storage.save(self.run.weights(), "unfinished", "output/ei2")

@@ -1,10 +1,11 @@
 """Where the states of tunings lie: output/ei2/states, the newest few of them."""
 
+import contextlib
 import logging
 from datetime import datetime
 from pathlib import Path
 
-from ...ei2_modules import tuning_state
+from ...ei2_modules import files, tuning_state
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.tuning_state import RunKey
 from . import storage
@@ -55,18 +56,27 @@ def chosen(name: str, key: RunKey, steps: int) -> Path:
 
 
 def matching(key: RunKey, steps: int) -> tuple[Path, int] | None:
-    """The state of this very tuning that is furthest, at most `steps`, and its steps. Unreadable files are left out."""
+    """The state of this very tuning that is furthest, at most `steps`, and its steps. Damaged files are left out."""
     found = []
     for path in _newest_first():
-        try:
+        with _passed_over_when_damaged():
             theirs, done = tuning_state.read(path)
-        except EI2Error as error:
-            logging.warning("EI²: %s", error)
-            continue
-        comparable = None not in (key.patches, theirs.patches)
-        if comparable and done <= steps and not key.differences(theirs):
-            found.append((path, done))
-    return max(found, key=lambda match: match[1], default=None)
+            comparable = None not in (key.patches, theirs.patches)
+            if comparable and done <= steps and not key.differences(theirs):
+                found.append((path, done))
+    for path, done in sorted(found, key=lambda match: match[1], reverse=True):
+        with _passed_over_when_damaged():
+            files.load(path)  # whole, by its checksum
+            return path, done
+    return None
+
+
+@contextlib.contextmanager
+def _passed_over_when_damaged():
+    try:
+        yield
+    except EI2Error as error:
+        logging.warning("EI²: %s", error)
 
 
 def prune() -> None:

@@ -48,12 +48,13 @@ class TuningRun:
     tuning: Tuning | None = None
     seconds: float = 0.0  # with those before a stop
     forward_seconds: float | None = None  # of one pass over the clip, before the first step
+    demand: Demand | None = None
+    _began: float = 0.0
     _before: float = 0.0
     _device: torch.device | None = None
     _memory: PeakMemory | None = None
     _shape: tuple = ()
     _dtype: torch.dtype = torch.float32
-    demand: Demand | None = None
 
     def execute(self, model, samples, texts: Texts, start: EI2Weights | None, on_step: Callable) -> None:
         """Tune. on_step(step, clean, sample) after each step; clean is the clip, sample() what is made of it now."""
@@ -118,9 +119,8 @@ class TuningRun:
         seconds = []
         while len(seconds) < 2 and sum(seconds) < PROBE_SECONDS:
             began = time.monotonic()
-            guider(
-                clean, sigmas[0].expand(len(clean)), **guider.extra_args
-            ).sum().item()  # waits until the device is ready
+            seen = guider(clean, sigmas[0].expand(len(clean)), **guider.extra_args)
+            seen.sum().item()  # waits until the device is ready
             seconds.append(time.monotonic() - began)
         self.forward_seconds = seconds[-1]
         say(preflight.announce(self.demand, self.options.steps - self.tuning.done, self.forward_seconds, device))

@@ -215,7 +215,14 @@ def foreign(path):
     save(path, {"x": torch.zeros(1)}, {"a": json.dumps({})})
 
 
+def flipped(path):
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
 DAMAGE = {
+    "one bit flipped": (flipped, "has changed since it was written"),
     "cut in half": (half, "not a readable"),
     "empty": (empty, "not a readable"),
     "of a newer version": (newer, "state of format 2; this version goes on from 1"),
@@ -233,6 +240,15 @@ def test_a_damaged_state_is_refused_by_name_and_passed_over_by_auto(states, capl
     trained.clear()
     tune(inflate(model()), resume="auto")
     assert len(trained) == 2 and words in caplog.text
+
+
+def test_refused_on_the_way_nothing_is_kept_twice(monkeypatch, folders):
+    """A resumed run that fails before it learns anything leaves no copy of what was there."""
+    tune(inflate(model()), steps=2, **AUTO)
+    monkeypatch.setattr(pack("nodes.host.training")._Guider, "denoise", lambda *args: (_ for _ in ()).throw(STOP))
+    with pytest.raises(STOP):
+        tune(inflate(model()), steps=4, **AUTO)
+    assert list((folders / "output" / "ei2").glob("unfinished_*")) == []
 
 
 def test_a_full_disk_does_not_stop_the_tuning(monkeypatch, caplog, states):
