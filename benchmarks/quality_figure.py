@@ -25,14 +25,12 @@ def draw(found: list[dict], pictures: Path, target: Path, examples: list[str]) -
     """Write the figure. found: the rows of the main comparison, at least one; examples: names of clips."""
     plot, clip_seed = scatter(found), found[0]["clip_seed"]
     drawn = (example(pictures, clip, kind, clip_seed) for clip, kind in zip(examples, KINDS[1:], strict=False))
-    right = [picture for picture in drawn if picture is not None]
-    width = plot.width + max((p.width for p in right), default=0)
-    figure = Image.new("RGB", (width, max(plot.height, sum(p.height for p in right))), "white")
-    figure.paste(plot)
-    y = 0
-    for picture in right:
-        figure.paste(picture, (plot.width, y))
-        y += picture.height
+    parts = [plot, *(picture for picture in drawn if picture is not None)]
+    figure = Image.new("RGB", (sum(p.width for p in parts), max(p.height for p in parts)), "white")
+    x = 0
+    for part in parts:
+        figure.paste(part, (x, 0))
+        x += part.width
     figure.save(target)
 
 
