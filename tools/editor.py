@@ -34,6 +34,7 @@ def editor(server, width: int = 1900, height: int = 1200) -> Iterator[Page]:
 
 def load(page: Page, workflow: dict) -> None:
     """Open a workflow, as dropping its file on the editor does."""
+    page.evaluate("app.extensionManager.focusMode = false")  # a picture leaves it on, and it hides the Run button
     page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
     page.wait_for_function("n => app.graph._nodes.length === n", arg=len(workflow["nodes"]))
     page.wait_for_timeout(1000)  # the offer to download a missing checkpoint opens a moment later

@@ -22,9 +22,17 @@ class RoundTrip:
     per_frame: list[float]  # dB, in pixels where there is a VAE
     lines: list[str]
 
+    warning: str | None
+
     @property
     def report(self) -> str:
-        return "\n".join(self.lines)
+        return "\n".join([*self.lines, f"WARNING: {self.warning}"] if self.warning else self.lines)
+
+    @property
+    def summary(self) -> str:
+        """For the node itself, where there is little room."""
+        mean, worst = sum(self.per_frame) / len(self.per_frame), min(self.per_frame)
+        return self.warning or f"round trip {mean:.1f} dB, worst frame {worst:.1f} dB"
 
 
 def invert_and_check(model, samples, positive, schedule: Schedule, iterations: int, vae, tuned: bool) -> RoundTrip:
@@ -50,8 +58,7 @@ def invert_and_check(model, samples, positive, schedule: Schedule, iterations: i
     warning = poor(per_frame, schedule.steps, iterations, dtype, tuned)
     if warning:
         logging.warning("EI²: %s", warning)
-        lines.append(f"WARNING: {warning}")
-    return RoundTrip(noise, per_frame, lines)
+    return RoundTrip(noise, per_frame, lines, warning)
 
 
 def poor(per_frame: list[float], steps: int, iterations: int, dtype: torch.dtype, tuned: bool) -> str | None:

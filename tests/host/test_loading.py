@@ -17,10 +17,19 @@ def test_every_node_is_listed(server, ids):
     assert all(info[name]["python_module"] == "custom_nodes.ComfyUI-EI2" for name in ids)
 
 
-def test_every_node_has_a_help_page(server, ids):
+def test_every_node_has_a_help_page_with_a_picture(server, ids):
     for name in ids:
         with urllib.request.urlopen(f"{server.url}/extensions/ComfyUI-EI2/docs/{name}.md") as page:
-            assert page.read().startswith(b"#"), name
+            shown = re.search(r"!\[.+\]\((\w+\.png)\)", text := page.read().decode())
+        assert text.startswith("#"), name
+        with urllib.request.urlopen(f"{server.url}/extensions/ComfyUI-EI2/docs/{shown[1]}") as picture:
+            assert picture.read(8) == b"\x89PNG\r\n\x1a\n", name
+
+
+def test_the_words_are_offered_in_chinese_too(server, ids):
+    words = server.request("/i18n")
+    assert set(words["zh"]["nodeDefs"]) >= set(ids) <= set(words["en"]["nodeDefs"])
+    assert words["zh"]["nodeDefs"]["EI2OneShotTune"]["display_name"] == "单样本微调"
 
 
 def test_the_templates_are_offered(server):

@@ -1,6 +1,7 @@
 """Inversion and sampling on the real host, and the two ways back: our node and the stock samplers."""
 
 import copy
+import re
 
 import comfy.controlnet
 import comfy.samplers
@@ -245,7 +246,8 @@ def test_the_report_warns_and_is_plotted(monkeypatch, caplog):
     options = {"latents": clip(), "positive": caption(), "steps": 2, "fixed_point_iterations": 0}
     _, report, plot = run("invert_video.InvertVideo", model=inflate(model(scale=60.0)), **options)
     assert "WARNING: the clip does not come back well" in report and "only 2 steps" in report
-    assert told == [report] and "only 2 steps" in caplog.text
+    assert "only 2 steps" in told[0] and "only 2 steps" in caplog.text
     assert plot.shape == (1, 150, 512, 3) and 0 <= plot.min() < plot.max() <= 1
     _, report, other = run("invert_video.InvertVideo", model=smooth(), **options | {"steps": 50})
     assert "WARNING" not in report and not torch.equal(plot, other)
+    assert re.fullmatch(r"round trip [\d.]+ dB, worst frame [\d.]+ dB", told[1])
