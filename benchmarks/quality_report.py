@@ -192,9 +192,9 @@ def tables(found: list[dict], parts: dict[str, set]) -> str:
     for part, wanted in parts.items():
         chosen = [row for row in found if identity(row) in wanted]
         if chosen:
-            texts.append(
-                f"## {part}: {len({r['clip'] for r in chosen})} clips, {len({r['seed'] for r in chosen})} seeds"
-            )
+            clips, seeds = (len({row[name] for row in chosen}) for name in ("clip", "seed"))
+            left = "" if len(chosen) == len(wanted) else f" (unfinished: {len(chosen)} of {len(wanted)} runs)"
+            texts.append(f"## {part}: {clips} clips, {seeds} seeds{left}")
         for weight in sorted({row["weight"] for row in chosen}, reverse=True):
             same = [row for row in chosen if row["weight"] == weight]
             texts += [f"The edit's own words at weight {weight:g}:"] if part == "words" else []
