@@ -8,6 +8,7 @@ from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import torch
+from api_prompt import ALWAYS_TUNE
 from in_process import pack
 from quality_cases import KINDS, METHODS, Case, Settings
 from quality_measures import Truth, covariate_shift, measure
@@ -77,7 +78,7 @@ class Editor:
 
     def tuned(self, model, latents, caption: str, steps: int, rate: float, seed: int):
         caption, clean = self.encode(caption), {"samples": latents}
-        execute = partial(one_shot_tune.OneShotTune.execute, resume="new run", autosave_every=0)
+        execute = partial(one_shot_tune.OneShotTune.execute, **ALWAYS_TUNE)
         return execute(model, clean, caption, steps, rate, seed, "auto", "off").args[0]
 
     def sample(self, model, noise, positive, guidance: float, settings: Settings):

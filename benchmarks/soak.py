@@ -7,7 +7,6 @@ the memory of the server's process when the run has ended. A server that keeps s
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ import report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 import demo_scene
-from api_prompt import find, to_prompt
+from api_prompt import find
 from comfy_server import Server
 
 
@@ -40,7 +39,7 @@ def main() -> None:
 
 
 def prompt(server: Server, seed: int) -> dict:
-    template = to_prompt(json.loads(demo_scene.WORKFLOW.read_text(encoding="utf-8")), server.request("/object_info"))
+    template = demo_scene.load_template(server)
     find(template, "EI2DemoClip")["frames"] = 4
     find(template, "EI2OneShotTune").update({"steps": 2, "seed": seed})
     find(template, "EI2InvertVideo")["steps"] = 4

@@ -12,7 +12,8 @@ class SaveWeights(io.ComfyNode):
             node_id="EI2SaveWeights",
             display_name="Save EI² Weights",
             category=CATEGORY,
-            description="Writes tuned weights as one safetensors file (297 MB for SD1.5). The stock Load LoRA reads "
+            description="Writes tuned weights as one safetensors file (297 MB for SD1.5), and a run card (JSON) beside "
+            "it. The stock Load LoRA reads "
             "the query part of the same file.",
             is_output_node=True,
             inputs=[

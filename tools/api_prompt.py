@@ -1,6 +1,7 @@
 """A saved workflow (what the editor writes) as the API prompt the server runs, with the server's own node list."""
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
+ALWAYS_TUNE = {"resume": "new run", "autosave_every": 0}  # of One-Shot Tune, where a tuning found done shows nothing
 NOT_RUN = {"Note", "MarkdownNote"}
 
 

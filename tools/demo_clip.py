@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import video_files
-from api_prompt import find, to_prompt
+from api_prompt import ALWAYS_TUNE, find, to_prompt
 from comfy_server import CACHE, ROOT, Server, place
 
 WORKFLOW = ROOT / "workflows" / "01_first_edit.json"
@@ -59,7 +59,7 @@ def workflow_prompt(options, server: Server) -> dict:
     find(prompt, "CheckpointLoaderSimple")["ckpt_name"], find(prompt, "LoadVideo")["file"] = DEMO_NAMES
     find(prompt, "ImageFromBatch")["length"] = options.frames
     find(prompt, "ImageScale").update(width=options.size, height=options.size)
-    find(prompt, "EI2OneShotTune").update({"steps": options.steps, "resume": "new run", "autosave_every": 0})
+    find(prompt, "EI2OneShotTune").update(ALWAYS_TUNE | {"steps": options.steps})
     if options.caption is not None:
         find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] = options.caption
     if options.prompt is not None:

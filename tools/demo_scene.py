@@ -10,7 +10,7 @@ import re
 import sys
 
 import video_files
-from api_prompt import find, find_id, to_prompt
+from api_prompt import ALWAYS_TUNE, find, find_id, to_prompt
 from comfy_server import ROOT, Server
 from PIL import Image
 
@@ -27,7 +27,6 @@ MORE_EDITS = {
 }
 BRANCH = ("EI2Sampler", "VAEDecode", "EI2VideoMetrics")
 MOST_FRAMES = 64
-ALWAYS_TUNE = {"resume": "new run", "autosave_every": 0}  # a demo that finds its tuning done shows nothing
 RATE, SECONDS = 8, 5  # frames a second of the video, and how long it plays at least
 
 
@@ -42,7 +41,7 @@ def check(options) -> None:
 
 def make_prompt(options, server: Server) -> dict:
     """The template with every clip's frames saved, in the order of the rows. A --prompt is the only edit."""
-    template = to_prompt(json.loads(WORKFLOW.read_text(encoding="utf-8")), server.request("/object_info"))
+    template = load_template(server)
     fill_in(template, options)
     name, more = (TEMPLATE_EDIT, MORE_EDITS) if options.prompt is None else ("edit", {})
     for kind in BRANCH:
@@ -54,6 +53,11 @@ def make_prompt(options, server: Server) -> dict:
     for name, text in more.items():
         prompt |= further_edit(template, name, text)
     return prompt
+
+
+def load_template(server: Server) -> dict:
+    """The template as it is, as a prompt for this server."""
+    return to_prompt(json.loads(WORKFLOW.read_text(encoding="utf-8")), server.request("/object_info"))
 
 
 def fill_in(template: dict, options) -> None:

@@ -70,20 +70,10 @@ SET_WIDGETS = """changes => {
 }"""
 
 
-def picture(page: Page, path: Path) -> None:
-    """The graph alone, as large as the window allows."""
+def picture(page: Page, path: Path, node_type: str | None = None) -> None:
+    """The graph alone, as large as the window allows; or the first node of a type, in its real size or smaller."""
     page.evaluate("app.extensionManager.focusMode = true")
     page.wait_for_timeout(500)
-    _shoot(page, path, None)
-
-
-def node_picture(page: Page, node_type: str, path: Path) -> None:
-    """The first node of a type, in its real size or smaller."""
-    page.evaluate("app.extensionManager.focusMode = true")
-    _shoot(page, path, node_type)
-
-
-def _shoot(page: Page, path: Path, node_type: str | None) -> None:
     width, height = page.evaluate(FIT, node_type)
     page.wait_for_timeout(1500)  # drawing is asynchronous, and nothing tells when it is done
     page.screenshot(path=str(path), clip={"x": 0, "y": 0, "width": width, "height": height})

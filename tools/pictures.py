@@ -59,7 +59,7 @@ def draw(page, path: Path) -> None:
 def draw_node(page, node: str) -> None:
     """For its help page; few colours are enough."""
     path = ROOT / "web" / "docs" / f"{node}.png"
-    editor.node_picture(page, node, path)
+    editor.picture(page, path, node)
     Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
 
 

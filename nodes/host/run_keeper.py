@@ -37,8 +37,7 @@ class RunKeeper:
         if choice == AUTO:
             found = states.matching(self.key, steps)
         elif choice != NEW:
-            path = states.chosen(choice, self.key, steps)
-            found = path, tuning_state.read(path)[1]
+            found = states.chosen(choice, self.key, steps)
         if found is None:
             return
         self.path, self.saved = found

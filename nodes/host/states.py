@@ -38,8 +38,8 @@ def new_path() -> Path:
     return directory() / next(name for name in names if name not in taken)
 
 
-def chosen(name: str, key: RunKey, steps: int) -> Path:
-    """The state of this name; raises EI2Error when it does not belong to this tuning."""
+def chosen(name: str, key: RunKey, steps: int) -> tuple[Path, int]:
+    """The state of this name, and its steps; raises EI2Error when it does not belong to this tuning."""
     fault = missing(name)
     if fault:
         raise EI2Error(fault)
@@ -48,11 +48,11 @@ def chosen(name: str, key: RunKey, steps: int) -> Path:
     if unlike:
         raise EI2Error(
             f"{name} is the state of another tuning; these differ: {', '.join(unlike)}. Set them as they were, choose "
-            "another file, or set earlier runs to 'new run'."
+            "another file, or set resume to 'new run'."
         )
     if done > steps:
         raise EI2Error(f"{name} is already at step {done}, beyond the {steps} asked for. Ask for more steps.")
-    return directory() / name
+    return directory() / name, done
 
 
 def matching(key: RunKey, steps: int) -> tuple[Path, int] | None:

@@ -1,6 +1,7 @@
 """Where tuned weights lie: models/ei2 and output/ei2, both listed by Load EI² Weights."""
 
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -72,6 +73,14 @@ def save(weights: EI2Weights, name: str, place: str) -> Path:
         raise EI2Error(f"{target} cannot be written to: {error}. Choose the other folder.") from error
     path = Path(folder) / f"{filename}_{counter:05}_.safetensors"
     tuned_weights.save(path, weights)
-    card = json.dumps(tuned_weights.card(weights.header), indent=1, ensure_ascii=False)
-    path.with_suffix(".json").write_text(card + "\n", encoding="utf-8")
+    _write_card(path.with_suffix(".json"), weights)
     return path
+
+
+def _write_card(path: Path, weights: EI2Weights) -> None:
+    """A fault is logged, not raised: everything it says is in the header of the weights too."""
+    card = json.dumps(tuned_weights.card(weights.header), indent=1, ensure_ascii=False)
+    try:
+        path.write_text(card + "\n", encoding="utf-8")
+    except OSError as error:
+        logging.warning("EI²: the run card %s could not be written: %s", path, error)

@@ -51,16 +51,12 @@ class TuningRun:
     demand: Demand | None = None
     _began: float = 0.0
     _before: float = 0.0
-    _device: torch.device | None = None
     _memory: PeakMemory | None = None
-    _shape: tuple = ()
-    _dtype: torch.dtype = torch.float32
 
     def execute(self, model, samples, texts: Texts, start: EI2Weights | None, on_step: Callable) -> None:
         """Tune. on_step(step, clean, sample) after each step; clean is the clip, sample() what is made of it now."""
         dtype = self.dtype(model)
-        self._shape, self._dtype, self._began = tuple(samples.shape), dtype, time.monotonic()
-        self._device, self._memory = model.load_device, PeakMemory(model.load_device)
+        self._began, self._memory = time.monotonic(), PeakMemory(model.load_device)
         try:
             with torch.inference_mode(False), torch.enable_grad():
                 self._tune(model, samples, texts, start, on_step, dtype)
@@ -127,19 +123,19 @@ class TuningRun:
 
     def weights(self) -> EI2Weights:
         """The weights of the last whole step."""
-        frames, _, height, width = self._shape
+        demand = self.demand
         run = {
-            **run_card.machine(self._device),
+            **run_card.machine(self._memory.device),
             "caption": self.caption,
-            "frames": frames,
-            "latent_size": [height, width],
+            "frames": demand.frames,
+            "latent_size": [demand.height, demand.width],
             "steps": len(self.losses),
             "learning_rate": self.options.learning_rate,
             "seed": self.options.seed,
-            "precision": str(self._dtype).removeprefix("torch."),
-            "gradient_checkpointing": self.demand is not None and self.demand.checkpointing,
+            "precision": str(demand.dtype).removeprefix("torch."),
+            "gradient_checkpointing": demand.checkpointing,
             "seconds": round(self.seconds, 2),
-            "peak_mib": self._memory.mib if self._memory else None,
+            "peak_mib": self._memory.mib,
             **run_card.losses(self.losses),
         }
         header = make_header(self.state.spec, self.state.options, self.state.fingerprint, run)

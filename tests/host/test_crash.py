@@ -1,12 +1,11 @@
 """Kill -9 in the middle of a save, on a real server: the old file is whole, and the next server goes on from it."""
 
-import json
 import time
 from pathlib import Path
 
 import comfy_server
 import demo_scene
-from api_prompt import find, find_id, to_prompt
+from api_prompt import find, find_id
 
 from ei2_modules import files, tuning_state, weights
 
@@ -15,7 +14,7 @@ SAVES = 2
 
 def tuning(server, **changes) -> dict:
     """The demo's template as far as the tuning, and its weights saved; the state kept after every step."""
-    template = to_prompt(json.loads(demo_scene.WORKFLOW.read_text(encoding="utf-8")), server.request("/object_info"))
+    template = demo_scene.load_template(server)
     find(template, "EI2DemoClip")["frames"] = 2
     find(template, "EI2OneShotTune").update({"autosave_every": 1, "steps": 5000} | changes)
     save = {"weights": [find_id(template, "EI2OneShotTune"), 1], "file_name": "after", "folder": "output/ei2"}

@@ -8,7 +8,7 @@ import demo_clip
 import demo_scene
 import pytest
 import video_files
-from api_prompt import find, to_prompt
+from api_prompt import ALWAYS_TUNE, find
 from PIL import Image
 from progress import Watcher
 
@@ -42,7 +42,10 @@ def test_every_clip_has_its_words(server, tmp_path):
     _, _, (prompt, outputs) = run(server, tmp_path)
     caption = "a red circle moving on a blue background"
     said = demo_scene.words(prompt, outputs, CLIPS)
-    assert said.pop("colour edit") == find(template(server), "CLIPTextEncode", EI2Sampler="positive")["text"]
+    assert (
+        said.pop("colour edit")
+        == find(demo_scene.load_template(server), "CLIPTextEncode", EI2Sampler="positive")["text"]
+    )
     assert said == {"source": caption, "reconstruction": caption, **demo_scene.MORE_EDITS}
 
 
@@ -52,16 +55,12 @@ def test_words_of_ones_own_are_the_only_edit(server, tmp_path):
     assert demo_scene.words(prompt, outputs, ["edit"]) == {"edit": "a green (star:1.2)"}
 
 
-def template(server):
-    return to_prompt(json.loads(demo_scene.WORKFLOW.read_text(encoding="utf-8")), server.request("/object_info"))
-
-
 def test_the_template_is_run_as_it_is(server, tmp_path):
     """The demo adds nodes to the template and changes nothing in it but what was asked for."""
     options = demo.parse(["--out", str(tmp_path)])
     prompt = demo_scene.make_prompt(options, server)
-    expected = template(server)
-    find(expected, "EI2OneShotTune").update(demo_scene.ALWAYS_TUNE)
+    expected = demo_scene.load_template(server)
+    find(expected, "EI2OneShotTune").update(ALWAYS_TUNE)
     for i, node in expected.items():
         assert {**prompt[i], "_meta": None} == {**node, "_meta": None}, node["class_type"]
 

@@ -53,3 +53,15 @@ def test_the_card_lies_beside_the_weights_and_in_their_header(folders, monkeypat
 
 def test_losses_of_nothing():
     assert run_card.losses([]) == {"loss_first": None, "loss_last": None, "losses": []}
+
+
+def test_a_card_that_cannot_be_written_is_said_and_the_weights_are_there(folders, monkeypatch, caplog):
+    storage = pack("nodes.host.storage")
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(storage.Path, "write_text", full)
+    path = storage.save(tune(inflate(model()))[1], "clip", "output/ei2")
+    assert path.exists() and not path.with_suffix(".json").exists()
+    assert "the run card" in caplog.text and "No space left" in caplog.text
