@@ -28,7 +28,7 @@ DENSE, DENSE_UP_TO = ("dense", 1), 32
 def keys(case: tuple[str, int], frames: int, size: tuple[int, int]) -> int:
     """How many tokens a query sees, asked of the code itself."""
     kind, ratio = case
-    return VISIBLE_TOKENS[kind](torch.zeros(frames, size[0] * size[1], 1), frames, size, ratio).shape[1]
+    return VISIBLE_TOKENS[kind](torch.zeros(frames, size[0] * size[1], 1), frames, size, ratio)(slice(0, 1)).shape[1]
 
 
 def seconds(case: tuple[str, int], values, size: tuple[int, int], backward: bool) -> float:

@@ -14,6 +14,7 @@ TEMPORAL_MODULES = (
     "IC without SN",
     "none",
 )
+WINDOW = 16  # frames that see each other at once; longer clips go through in windows
 STAM_INITS = ("zero-query", "random", "clamp")
 
 # mode -> (attention, temporal module). The official Tune-A-Video never trains its temporal Layer Norm,
@@ -62,10 +63,13 @@ class TuningOptions:
     weight_decay: float = 1e-2
     adam_eps: float = 1e-8
     max_grad_norm: float = 1.0  # clipped over all trained tensors together
+    window: int = WINDOW  # frames of a longer clip that one step sees
 
     def __post_init__(self):
         if self.steps < 1:
             raise EI2Error(f"steps is {self.steps}: tuning needs at least 1 (the paper uses 500).")
+        if self.window < 1:
+            raise EI2Error(f"window is {self.window}: a step of tuning needs at least 1 frame (the paper uses 8).")
         if not self.learning_rate > 0:
             raise EI2Error(f"learning rate is {self.learning_rate}: it must be above 0 (the paper uses 3e-5).")
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from .errors import EI2Error
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+Seen = Callable[[slice], Tensor]  # some frames of every clip -> the tokens each of them sees, ((b n), s, d)
+SMALL = 2**22  # numbers in k: below it a loop over frames costs more time than a copy costs memory
 
 
 def frame_attention(
@@ -29,58 +31,92 @@ def frame_attention(
     frames: int,
     size: tuple[int, int],
     ratio: int = 2,
+    outside: tuple[Tensor, Tensor] | None = None,
     attend: Attend | None = None,
 ) -> Tensor:
     """softmax(q Kᵀ / sqrt(d_head)) V, where K and V are the tokens that `kind` lets each frame see.
 
     q, k, v: ((b n), l, d), already projected, one frame per row. Returns ((b n), l, d).
     size: (h, w) of the map, h·w = l of k. ratio: r of eq. 10, used by FFAM alone.
+    outside: keys and values (b, s, d) that all frames of a clip see besides (see windows.py).
     attend: (q, k, v, heads) -> out, plain attention; PyTorch's own when not given.
     """
     if k.shape[0] % frames or k.shape[1] != size[0] * size[1]:
         raise EI2Error(
             f"keys of shape {tuple(k.shape)} do not hold whole clips of {frames} frames at {size[0]}x{size[1]} tokens."
         )
-    visible = VISIBLE_TOKENS[kind]
     attend = attend or scaled_dot_product
-    return attend(q, visible(k, frames, size, ratio), visible(v, frames, size, ratio), heads)
+    keys, values = (VISIBLE_TOKENS[kind](x, frames, size, ratio) for x in (k, v))
+    more_keys, more_values = outside or (None, None)
+    queries, out = by_clip(q, frames), []
+    for some in groups(kind, k, frames, size, ratio, torch.is_grad_enabled() and q.requires_grad):
+        found = attend(
+            by_frame(queries[:, some]), _beside(keys(some), more_keys), _beside(values(some), more_values), heads
+        )
+        out.append(rearrange(found, "(b n) l d -> b n l d", b=len(queries)))
+    return by_frame(out[0] if len(out) == 1 else torch.cat(out, dim=1))
 
 
-def fine_and_coarse(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Tensor:
-    """concat[z_i, downsample(z_j, r) for j != i], eq. 10: ((b n), l, d) -> ((b n), l + (n-1)·m, d).
+def groups(kind: str, k: Tensor, frames: int, size: tuple[int, int], ratio: int, gradients: bool) -> list[slice]:
+    """Which frames are attended to in one call: all at once, or so few that gathering what they see copies less than k.
+
+    Gradients need every gathered copy anyway (dense attention has none), and small maps are over sooner in one call.
+    """
+    if (gradients and kind != "dense") or k.numel() <= SMALL or kind == "per-frame":
+        return [slice(0, frames)]
+    tokens, coarse = size[0] * size[1], -(-size[0] // ratio) * -(-size[1] // ratio)
+    seen = {
+        "FFAM": tokens + (frames - 1) * coarse, "SCA": 2 * tokens, "dense": frames * tokens, "first-frame": tokens,
+    }[kind]  # fmt: skip
+    step = max(1, frames * tokens // seen)
+    return [slice(i, min(i + step, frames)) for i in range(0, frames, step)]
+
+
+def fine_and_coarse(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Seen:
+    """concat[z_i, downsample(z_j, r) for j != i], eq. 10: l + (n-1)·m tokens.
 
     A frame's own coarse tokens are left out. Pooling after the projection equals pooling before it,
     because the projections of attn1 are linear without bias, and projects every token only once.
     """
+    clip = by_clip(x, frames)
     if frames == 1:
-        return x
-    coarse = rearrange(average_pool(x, size, ratio), "(b n) m d -> b n m d", n=frames)
-    others = coarse[:, other_frames(frames, x.device)]  # b n (n-1) m d
-    return torch.cat([x, rearrange(others, "b n j m d -> (b n) (j m) d")], dim=1)
+        return lambda some: x
+    coarse, others = by_clip(average_pool(x, size, ratio), frames), other_frames(frames, x.device)
+
+    def seen(some: slice) -> Tensor:
+        far = rearrange(coarse[:, others[some]], "b n j m d -> b n (j m) d")
+        return by_frame(torch.cat([clip[:, some], far], dim=2))
+
+    return seen
 
 
-def first_and_previous(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Tensor:
+def first_and_previous(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Seen:
     """Tune-A-Video's sparse-causal attention (SCA): frame 0 and frame max(i - 1, 0), never frame i itself."""
-    clip = rearrange(x, "(b n) l d -> b n l d", n=frames)
-    previous = torch.cat([clip[:, :1], clip[:, :-1]], dim=1)
-    return rearrange(torch.cat([clip[:, :1].expand_as(clip), previous], dim=2), "b n l d -> (b n) l d")
+    clip = by_clip(x, frames)
+    previous = (torch.arange(frames, device=x.device) - 1).clamp(min=0)
+
+    def seen(some: slice) -> Tensor:
+        before = clip[:, previous[some]]
+        return by_frame(torch.cat([clip[:, :1].expand_as(before), before], dim=2))
+
+    return seen
 
 
-def first_frame(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Tensor:
+def first_frame(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Seen:
     """Only frame 0, as Video-P2P's first stage."""
-    clip = rearrange(x, "(b n) l d -> b n l d", n=frames)
-    return rearrange(clip[:, :1].expand_as(clip), "b n l d -> (b n) l d")
+    clip = by_clip(x, frames)
+    return lambda some: by_frame(clip[:, :1].expand_as(clip[:, some]))
 
 
-def all_frames(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Tensor:
+def all_frames(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Seen:
     """Every token of every frame: full spatio-temporal attention."""
-    clip = rearrange(x, "(b n) l d -> b (n l) d", n=frames)
-    return clip.repeat_interleave(frames, dim=0)
+    clip = by_clip(x, frames)
+    return lambda some: rearrange(clip, "b n l d -> b (n l) d").repeat_interleave(clip[:, some].shape[1], dim=0)
 
 
-def own_frame(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Tensor:
+def own_frame(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Seen:
     """Untouched self-attention, frame by frame."""
-    return x
+    return lambda some: by_frame(by_clip(x, frames)[:, some])
 
 
 VISIBLE_TOKENS = {
@@ -90,6 +126,21 @@ VISIBLE_TOKENS = {
     "dense": all_frames,
     "per-frame": own_frame,
 }
+
+
+def by_clip(x: Tensor, frames: int) -> Tensor:
+    return rearrange(x, "(b n) l d -> b n l d", n=frames)
+
+
+def by_frame(clip: Tensor) -> Tensor:
+    return rearrange(clip, "b n l d -> (b n) l d")
+
+
+def _beside(x: Tensor, more: Tensor | None) -> Tensor:
+    """Tokens of frames, and those that all frames of a clip see besides."""
+    if more is None:
+        return x
+    return torch.cat([x, more.repeat_interleave(len(x) // len(more), dim=0)], dim=1)
 
 
 def average_pool(x: Tensor, size: tuple[int, int], ratio: int) -> Tensor:

@@ -50,13 +50,14 @@ class Tuning:
         """Yield after every step until `options.steps` are done.
 
         denoise(x, sigma): differentiable; x (n, c, h, w) in VE units, sigma (n,) -> x0.
-        clean: (n, c, h, w) latents, scaled as the model takes them. sigma_table: (1000,).
+        clean: (n, c, h, w) latents, scaled as the model takes them. sigma_table: (1000,). Of a clip longer than
+        `options.window` each step sees another run of so many frames.
         Raises DivergedError before a loss or gradient that is not finite can touch the weights.
         """
         while self.done < self.options.steps:
-            noise, sigma = draw(clean, sigma_table, self.generator)
-            x = add_noise(clean, noise, sigma)
-            loss = diffusion_loss(prediction, x, denoise(x, sigma.expand(len(x))), clean, noise, sigma)
+            window, noise, sigma = draw(clean, sigma_table, self.generator, self.options.window)
+            x = add_noise(window, noise, sigma)
+            loss = diffusion_loss(prediction, x, denoise(x, sigma.expand(len(x))), window, noise, sigma)
             yield self._step(loss)
 
     def _step(self, loss: Tensor) -> Step:
@@ -105,11 +106,17 @@ class Tuning:
         self.losses = [float(loss) for loss in plain["losses"]]
 
 
-def draw(clean: Tensor, sigma_table: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Independent noise for every frame and one timestep for the whole clip, on the CPU for repeatability."""
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
+def draw(clean: Tensor, sigma_table: Tensor, generator: torch.Generator, window: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A run of at most `window` frames of the clip, independent noise for each of them, one timestep for all.
+
+    Drawn on the CPU for repeatability; a clip that fits the window draws nothing for its place.
+    """
+    length = min(window, len(clean))
+    noise = torch.randn((length, *clean.shape[1:]), generator=generator).to(clean)
     timestep = int(torch.randint(len(sigma_table), (), generator=generator))
-    return noise, sigma_table[timestep].to(clean)
+    spare = len(clean) - length
+    first = int(torch.randint(spare + 1, (), generator=generator)) if spare else 0
+    return clean[first : first + length], noise, sigma_table[timestep].to(clean)
 
 
 def make_optimiser(trainables: nn.Module, options: TuningOptions) -> torch.optim.AdamW:

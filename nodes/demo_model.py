@@ -55,7 +55,7 @@ class DemoClip(io.ComfyNode):
                 ),
                 io.Combo.Input("motion", options=list(clips.MOTIONS), default="slide", tooltip="How it moves."),
                 io.Int.Input(
-                    "frames", default=clips.FRAMES, min=1, max=64, tooltip="How many frames the motion takes."
+                    "frames", default=clips.FRAMES, min=1, max=256, tooltip="How many frames the motion takes."
                 ),
             ],
             outputs=[

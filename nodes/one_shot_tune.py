@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..ei2_modules.config import TuningOptions
+from ..ei2_modules.config import WINDOW, TuningOptions
 from ..ei2_modules.weights import check_fits
 from .host import conditioning, run_keeper, states
 from .host import latents as host_latents
@@ -103,6 +103,15 @@ class OneShotTune(io.ComfyNode):
                     tooltip="Steps between two saves of the whole state (0.9 GB for SD1.5; the newest "
                     f"{states.KEEP} are kept in output/ei2/states). 0: only when the tuning is stopped.",
                 ),
+                io.Int.Input(
+                    "window",
+                    default=WINDOW,
+                    min=1,
+                    max=1000,
+                    optional=True,
+                    tooltip="Frames that one step sees. Of a longer clip every step takes another run of so many, "
+                    "so that memory does not grow with the clip.",
+                ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             outputs=[
@@ -121,7 +130,7 @@ class OneShotTune(io.ComfyNode):
     def execute(
         cls, model, latents, positive, steps, learning_rate, seed, precision, gradient_checkpointing,
         weights=None, negative=None, vae=None, resume=run_keeper.AUTO, validation=None, preview_every=0,
-        autosave_every=100,
+        autosave_every=100, window=WINDOW,
     ):  # fmt: skip
         state = inflated_state(model, "One-Shot Tune")
         refuse_foreign_attention(model, state)
@@ -132,7 +141,7 @@ class OneShotTune(io.ComfyNode):
         if start is not None:
             check_fits(start.header, state.spec, state.options, state.fingerprint)
             state = replace(state, options=replace(state.options, stam_init=start.options().stam_init))
-        options = TuningOptions(steps, learning_rate, seed)
+        options = TuningOptions(steps, learning_rate, seed, window=window)
         run = TuningRun(state, options, precision, gradient_checkpointing, cls._caption())
         key = run_key(model, state, samples, positive, options, run.dtype(model), start)
         keeper = RunKeeper(run, key, autosave_every)

@@ -13,7 +13,7 @@ import comfy.ldm.modules.attention as host_attention
 import comfy.model_patcher
 import comfy.ops
 import torch
-from comfy.patcher_extension import PatcherInjection
+from comfy.patcher_extension import PatcherInjection, WrappersMP
 
 from ...ei2_modules.config import InflateOptions
 from ...ei2_modules.errors import EI2Error
@@ -21,6 +21,7 @@ from ...ei2_modules.frame_attention import frame_attention
 from ...ei2_modules.inflate import TemporalBank, UNetSpec, fresh_bank
 from ...ei2_modules.weights import EI2Weights, check_fits
 from .unet import base_fingerprint, describe
+from .windows import ANCHORS, sampling_wrapper
 
 KEY = "ei2"  # of our attachment, additional model, injection and transformer option
 _SLOT, _HANDLES = "_ei2_temporal", "_ei2_handles"
@@ -51,6 +52,7 @@ def inflate(model, options: InflateOptions, weights: EI2Weights | None = None):
     clone = deflate(model)
     _replace_attention(clone, spec, options)
     _add_temporal(clone, spec, options, weights)
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, sampling_wrapper(options))
     if weights is not None:
         clone.add_patches(_query_patches(weights))
     clone.set_attachments(KEY, Inflated(spec, options, fingerprint, weights))
@@ -73,6 +75,7 @@ def deflate(model):
     clone.remove_attachments(KEY)
     clone.remove_injections(KEY)
     clone.remove_additional_models(KEY)
+    clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
     options = clone.model_options["transformer_options"]
     options.pop(KEY, None)
     replaced = options.get("patches_replace", {}).get("attn1", {})
@@ -138,11 +141,23 @@ def _attention_hook(kind: str, ratio: int):
         if q.shape[0] != k.shape[0] or k.shape[1] != size[0] * size[1]:
             _warn_tiled()
             return attend(q, k, v, heads)
-        frames = frames_in(extra_options, k.shape[0])
-        return frame_attention(q, k, v, kind=kind, heads=heads, frames=frames, size=size, ratio=ratio, attend=attend)
+        return frame_attention(
+            q, k, v, kind=kind, heads=heads, frames=frames_in(extra_options, k.shape[0]), size=size, ratio=ratio,
+            outside=_anchors(extra_options, k, v, size), attend=attend,
+        )  # fmt: skip
 
     hook.is_ei2 = True
     return hook
+
+
+def _anchors(extra_options: dict, k, v, size):
+    """What a window of a long clip sees of frames outside it; None where there are no windows."""
+    anchors = extra_options.get(ANCHORS)
+    if anchors is None:
+        return None
+    place = (*extra_options["block"], extra_options["block_index"])
+    texts = list(zip(extra_options["cond_or_uncond"], extra_options["uuids"], strict=True))
+    return anchors.meet(place, texts, extra_options["context_window"].index_list, k, v, size)
 
 
 @functools.cache

@@ -19,6 +19,7 @@ def run_key(
 ) -> RunKey:
     """Of a tuning that is about to begin. samples: the clip's latents; caption: CONDITIONING."""
     tuning = {name: value for name, value in asdict(options).items() if name != "steps"}
+    tuning["window"] = min(options.window, len(samples))
     return RunKey(
         clip=content_hash(samples) or _none_other(),
         caption=content_hash(caption) or _none_other(),

@@ -1,6 +1,8 @@
 """Runs one-shot tuning inside the host: its guider prepares conditioning and models, our loop does the steps."""
 
 import contextlib
+import copy
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from comfy.ldm.modules import attention as host_attention
 from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from comfy.patcher_extension import WrappersMP
 from torch.utils.checkpoint import checkpoint
 
 from ...ei2_modules import tuning_state
@@ -48,13 +51,14 @@ class TuningRun:
     tuning: Tuning | None = None
     seconds: float = 0.0  # with those before a stop
     forward_seconds: float | None = None  # of one pass over the clip, before the first step
-    demand: Demand | None = None
+    demand: Demand | None = None  # of a step, which may not see the whole clip
+    frames: int = 0  # of the clip
     _began: float = 0.0
     _before: float = 0.0
     _memory: PeakMemory | None = None
 
     def execute(self, model, samples, texts: Texts, start: EI2Weights | None, on_step: Callable) -> None:
-        """Tune. on_step(step, clean, sample) after each step; clean is the clip, sample() what is made of it now."""
+        """Tune. on_step(step, clean, sample) after each step; clean: what a step sees, sample(): what is made of it."""
         dtype = self.dtype(model)
         self._began, self._memory = time.monotonic(), PeakMemory(model.load_device)
         try:
@@ -81,7 +85,8 @@ class TuningRun:
             base = {path: unet.get_submodule(path).weight for path in spec.query_paths()}
             trainables = Trainables(spec, options, base, start.tensors if start else None)
             self._begin(Tuning(trainables, self.options, loss_scaling=dtype == torch.float16))
-            demand = Demand.of(samples, dtype, clone, trainables.count())
+            self.frames = len(samples)
+            demand = Demand.of(samples[: self.options.window], dtype, clone, trainables.count())
             self.demand = demand.choose(self.checkpointing, model.load_device)
             checkpointed = self.demand.checkpointing
             token = clone.model_options["transformer_options"][KEY]
@@ -101,13 +106,14 @@ class TuningRun:
 
     def _steps(self, guider: "_Guider", model, clean, on_step) -> None:
         sigmas = sigma_table(model).to(clean.device)
-        sample = guider.quick_sample(clean, sigmas[list(PREVIEW_TIMESTEPS)].flip(0), self.options.seed)
+        shown = clean[: self.options.window]
+        sample = guider.quick_sample(shown, sigmas[list(PREVIEW_TIMESTEPS)].flip(0), self.options.seed)
         if self.tuning.done < self.options.steps:
-            self._announce(guider, clean, sigmas, model.load_device)
+            self._announce(guider, shown, sigmas, model.load_device)
         for step in self.tuning.steps(guider.denoise, clean, sigmas, self.state.spec.prediction):
             self.seconds = self._before + time.monotonic() - self._began
             self._memory.look()
-            on_step(step, clean, sample)
+            on_step(step, shown, sample)
 
     @torch.no_grad()
     def _announce(self, guider: "_Guider", clean, sigmas, device) -> None:
@@ -127,7 +133,8 @@ class TuningRun:
         run = {
             **run_card.machine(self._memory.device),
             "caption": self.caption,
-            "frames": demand.frames,
+            "frames": self.frames,
+            "window": demand.frames,
             "latent_size": [demand.height, demand.width],
             "steps": len(self.losses),
             "learning_rate": self.options.learning_rate,
@@ -201,12 +208,21 @@ def _clone_for_tuning(model, weights: EI2Weights | None, dtype):
         remove_query_patches(clone, weights)
     clone.remove_injections(KEY)
     clone.remove_additional_models(KEY)
+    clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    _without_windows(clone.model_options)
     options = clone.model_options["transformer_options"]
     options.setdefault(KEY, "tuning")  # mode without temporal modules has no token
     # Backward needs exact attention; the host may have chosen an inference-only kernel.
     options["optimized_attention_override"] = lambda f, *a, **k: host_attention.attention_pytorch(*a, **k)
     clone.set_model_compute_dtype(dtype)
     return clone
+
+
+def _without_windows(model_options: dict) -> None:
+    """A step of tuning sees what it is given: context windows that another node set stay, but hold any clip."""
+    if "context_handler" in model_options:
+        model_options["context_handler"] = copy.copy(model_options["context_handler"])
+        model_options["context_handler"].context_length = sys.maxsize
 
 
 @contextlib.contextmanager

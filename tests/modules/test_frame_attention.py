@@ -142,11 +142,34 @@ def test_partial_windows_average_only_real_tokens():
     assert torch.equal(ones, torch.ones_like(ones))
 
 
-def test_gradients_equal_the_reference():
+@pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame"])
+@pytest.mark.parametrize("ratio", [1, 2, 4])
+def test_few_frames_at_a_time_are_the_same(kind, ratio, monkeypatch):
+    """The way of large maps, which copies less than one k in every call."""
+    q, k, v = tensors(2, 5, (4, 6))
+    expected = frame_attention(q, k, v, **options(kind, 5, (4, 6), ratio))
+    monkeypatch.setattr("ei2_modules.frame_attention.SMALL", 0)
+    copied = []
+
+    def attend(q, k, v, heads):
+        copied.append(len(q) // 2 * k.shape[1])
+        return scaled_dot_product(q, k, v, heads)
+
+    lean = frame_attention(q, k, v, attend=attend, **options(kind, 5, (4, 6), ratio))
+    torch.testing.assert_close(lean, expected, rtol=0, atol=1e-12)
+    assert len(copied) == {"FFAM": {1: 5, 2: 3, 4: 2}[ratio], "SCA": 3, "dense": 5}.get(kind, 1)
+    if kind != "dense":  # whose only tokens are the clip's own
+        assert max(copied) <= 5 * 24
+
+
+@pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame"])
+@pytest.mark.parametrize("small", [0, 2**22])
+def test_gradients_equal_the_reference(kind, small, monkeypatch):
+    monkeypatch.setattr("ei2_modules.frame_attention.SMALL", small)
     grads = []
     for f in (
-        lambda q, k, v: frame_attention(q, k, v, **options("FFAM", 3, (3, 5))),
-        lambda q, k, v: slow_attention(q, k, v, 3, (3, 5), "FFAM", 2),
+        lambda q, k, v: frame_attention(q, k, v, **options(kind, 3, (3, 5))),
+        lambda q, k, v: slow_attention(q, k, v, 3, (3, 5), kind, 2),
     ):
         qkv = tensors(2, 3, (3, 5)).requires_grad_()
         f(*qkv).square().sum().backward()

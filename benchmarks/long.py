@@ -1,0 +1,86 @@
+"""Time and memory of a sampling step of long clips, as multiples of a clip that fits one window.
+
+    python dev.py bench long [--frames 16 24 64 256] [--latent 16] [--repeats 3]
+
+At full SD1.5 widths with random weights, EI² r = 2, guidance 1. A run is two steps, one with the windows in their
+places and one with them shifted. Lengths take turns within a round; figures are medians, on a CPU of the process's
+CPU time. peak: the most that the second of these steps' passes held at once, weights not counted.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import report
+import torch
+from alive import Alive
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import in_process
+
+in_process.load_host()
+in_process.load_pack()
+import sd15  # noqa: E402
+
+config, windows = in_process.pack("ei2_modules.config"), in_process.pack("ei2_modules.windows")
+sampling, patch = in_process.pack("nodes.host.sampling"), in_process.pack("nodes.host.patch")
+schedule, unet = in_process.pack("ei2_modules.schedule"), in_process.pack("nodes.host.unet")
+STEPS = 2
+
+
+def run(model, frames: int, values) -> float:
+    """Seconds a step."""
+    noise = sd15.clip(frames, values.latent, values.latent)["samples"] * 13
+    grid = schedule.ddim_schedule(unet.sigma_table(model), STEPS)
+    clock = time.monotonic if torch.cuda.is_available() else time.process_time
+    began = clock()
+    sampling.sample(model, noise, sd15.caption(), sd15.caption(), 1.0, grid, 0.0, 0, lambda *args: None)
+    return (clock() - began) / STEPS
+
+
+def peak(model, frames: int, values) -> float:
+    """MiB."""
+    with Alive() as alive:
+        run(model, frames, values)
+    return alive.peak / 2**20
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--frames", type=int, nargs="+", default=[16, 24, 64, 256])
+    options.add_argument("--latent", type=int, default=16, help="on each side")
+    options.add_argument("--ratio", type=int, default=2)
+    options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
+    values = report.parse(options)
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[values.precision]
+    with torch.inference_mode():
+        model = patch.inflate(sd15.model(dtype), config.InflateOptions(coarse_ratio=values.ratio))
+        times = {frames: [] for frames in values.frames}
+        run(model, values.frames[0], values)  # the first one loads
+        for _ in range(values.repeats):
+            for frames, found in times.items():
+                found.append(run(model, frames, values))
+                print(".", end="", flush=True)
+        peaks = {frames: peak(model, frames, values) for frames in values.frames}
+    seconds = {frames: statistics.median(found) for frames, found in times.items()}
+    first = values.frames[0]
+    rows = [
+        {
+            "frames": frames,
+            "windows": len(windows.windows(frames, config.WINDOW, shifted=False)),
+            "s/step": seconds[frames],
+            f"/ {first} frames": seconds[frames] / seconds[first],
+            "frames / frames": frames / first,
+            "peak MiB": round(peaks[frames]),
+        }
+        for frames in values.frames
+    ]
+    size = f"{values.latent * 8}x{values.latent * 8}"
+    report.publish(rows, values, (f"frames of {size}, random weights of SD1.5's size, {values.precision}",))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Long clips in windows of frames, and the anchors that tie the windows together (ours; the paper stops at 8 frames).
+
+A clip longer than a window goes through the UNet window by window. The windows of one step do not overlap, and
+those of the next lie half a window further on: what is a border at one step is an interior at the next, at no cost.
+A few anchors, frames spread over the whole clip, are looked at by every window as FFAM looks at other frames, only
+coarser, since they are farther away.
+"""
+
+from collections.abc import Hashable, Sequence
+from itertools import pairwise
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from .frame_attention import average_pool
+
+ANCHORS = 4  # frames
+COARSER = 2  # anchors are pooled by so many times r
+
+
+def windows(frames: int, length: int, shifted: bool) -> list[list[int]]:
+    """Which frames go together: as few windows of at most `length` as there can be, as even as can be.
+
+    shifted: the borders lie in the middle of what are windows otherwise.
+    """
+    count = -(-frames // length)
+    places = [i + 0.5 for i in range(count)] if shifted and count > 1 else range(1, count)
+    borders = sorted({0, *(int(place * frames / count + 0.5) for place in places), frames})
+    return [list(range(a, b)) for a, b in pairwise(borders)]
+
+
+def anchor_frames(frames: int) -> list[int]:
+    """Frames spread evenly over a clip, each in the middle of its share."""
+    count = min(ANCHORS, frames)
+    return [int((i + 0.5) * frames / count) for i in range(count)]
+
+
+class Anchors:
+    """Keys and values of the anchors at every attention of one step, recorded once and seen by every window."""
+
+    def __init__(self, frames: Sequence[int], ratio: int):
+        self.frames, self.ratio = list(frames), ratio * COARSER
+        self.recorded: dict[Hashable, tuple[Tensor, Tensor]] = {}
+
+    def meet(
+        self, place: Hashable, texts: Sequence[Hashable], window: Sequence[int], k: Tensor, v: Tensor, size
+    ) -> tuple[Tensor, Tensor] | None:
+        """What a window sees of the anchors outside it: keys and values (b, s, d), or None for nothing.
+
+        k, v: ((b n), l, d) of the window at this place of the UNet, where b goes over `texts` (cond and uncond have
+        anchors of their own). The window of the anchors themselves is recorded instead.
+        """
+        if list(window) == self.frames:
+            for text, *found in zip(
+                texts, self._coarse(k, len(texts), size), self._coarse(v, len(texts), size), strict=True
+            ):
+                self.recorded[place, text] = tuple(found)
+        outside = [i for i, frame in enumerate(self.frames) if frame not in window]
+        found = [self.recorded.get((place, text)) for text in texts]
+        if not outside or None in found:
+            return None
+        return tuple(torch.stack([rearrange(pair[i][outside], "a m d -> (a m) d") for pair in found]) for i in (0, 1))
+
+    def _coarse(self, x: Tensor, texts: int, size: tuple[int, int]) -> Tensor:
+        return rearrange(average_pool(x, size, self.ratio), "(b a) m d -> b a m d", b=texts)

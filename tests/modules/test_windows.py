@@ -1,0 +1,95 @@
+"""Windows of long clips, and what they see of the anchors outside them."""
+
+import pytest
+import torch
+from test_frame_attention import DIM, HEADS, slow_pool
+
+from ei2_modules.frame_attention import frame_attention
+from ei2_modules.windows import Anchors, anchor_frames, windows
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 8, 16])
+@pytest.mark.parametrize("frames", [1, 2, 7, 16, 17, 24, 33, 64, 255, 256])
+@pytest.mark.parametrize("shifted", [False, True])
+def test_every_frame_is_in_one_window(frames, length, shifted):
+    found = windows(frames, length, shifted)
+    assert [i for window in found for i in window] == list(range(frames))
+    assert all(0 < len(window) <= length for window in found)
+    assert len(found) <= -(-frames // length) + shifted
+
+
+@pytest.mark.parametrize("frames", [17, 24, 64, 100, 256])
+def test_a_border_is_an_interior_when_shifted(frames):
+    plain, shifted = (windows(frames, 16, s) for s in (False, True))
+    borders = [{window[0] for window in found} - {0} for found in (plain, shifted)]
+    assert not borders[0] & borders[1]
+    assert all(abs(a - b) >= 4 for a in borders[0] for b in borders[1])
+    assert min(len(w) for w in plain + shifted) >= 4
+
+
+@pytest.mark.parametrize(
+    ("frames", "expected"), [(256, [32, 96, 160, 224]), (24, [3, 9, 15, 21]), (4, [0, 1, 2, 3]), (2, [0, 1])]
+)
+def test_anchors_are_spread(frames, expected):
+    assert anchor_frames(frames) == expected
+
+
+def test_windows_see_the_anchors_outside_them():
+    """Against the sentence itself: eq. 10 over the window, and the coarser tokens of each anchor outside it."""
+    torch.manual_seed(0)
+    size, texts, clip = (4, 6), ["cond", "uncond"], torch.randn(3, 2, 9, 24, DIM)  # q k v, texts, frames
+    anchors, window, r = Anchors([1, 4, 7], 1), [3, 4, 5], 1
+
+    def of(frames):
+        return (x[:, frames].flatten(0, 1) for x in clip)
+
+    _, k, v = of(anchors.frames)
+    assert anchors.meet("here", texts, anchors.frames, k, v, size) is None
+    q, k, v = of(window)
+    outside = anchors.meet("here", texts, window, k, v, size)
+    fast = frame_attention(q, k, v, kind="FFAM", heads=HEADS, frames=3, size=size, ratio=r, outside=outside)
+    rows = []
+    for text in range(2):
+        for i in window:
+            order = [i, *(j for j in window if j != i)]  # at r = 1 coarse tokens are the tokens
+            keys, values = (
+                torch.cat([*(x[text, j] for j in order), *(slow_pool(x[text, j], size, 2 * r) for j in (1, 7))])
+                for x in clip[1:]
+            )
+            query = clip[0, text, i]
+            heads = [
+                torch.softmax(a @ b.T / (DIM // HEADS) ** 0.5, -1) @ c
+                for a, b, c in zip(*(x.chunk(HEADS, -1) for x in (query, keys, values)), strict=True)
+            ]
+            rows.append(torch.cat(heads, -1))
+    torch.testing.assert_close(fast, torch.stack(rows), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("place", "texts", "window"),
+    [
+        ("elsewhere", ["cond"], [3, 4]),
+        ("here", ["uncond"], [3, 4]),
+        ("here", ["cond", "uncond"], [3, 4]),
+        ("here", ["cond"], [0, 1, 2]),
+    ],
+    ids=["another place", "another text", "one text unknown", "all anchors inside"],
+)
+def test_nothing_is_seen_of_what_was_not_recorded(place, texts, window):
+    anchors, size = Anchors([0, 2], 2), (2, 2)
+    anchors.meet("here", ["cond"], [0, 2], *torch.randn(2, 2, 4, DIM), size)
+    k, v = torch.randn(2, len(texts) * len(window), 4, DIM)
+    assert anchors.meet(place, texts, window, k, v, size) is None
+
+
+def test_texts_have_anchors_of_their_own():
+    anchors, size, window = Anchors([0, 5], 2), (4, 4), [2, 3]
+    k, v = torch.randn(2, 4, 16, DIM)  # two texts, two anchors
+    anchors.meet("here", ["cond", "uncond"], [0, 5], k, v, size)
+    x = torch.zeros(2, 16, DIM)
+    seen = {text: anchors.meet("here", [text], window, x, x, size)[0] for text in ("cond", "uncond")}
+    expected = {
+        text: torch.cat([slow_pool(row, size, 4) for row in rows]) for text, rows in zip(seen, k.split(2), strict=True)
+    }
+    for text, found in seen.items():
+        torch.testing.assert_close(found[0], expected[text], rtol=0, atol=1e-6)
