@@ -3,6 +3,7 @@
     python dev.py demo     edit a short clip on a real ComfyUI server and write an mp4 and a picture
     python dev.py test     every test this machine can run
     python dev.py serve    ComfyUI in the browser, with this pack and a clip to try
+    python dev.py many     a folder of clips over several ComfyUI servers that run already
     python dev.py bench    a benchmark; without a name, the list of them
     python dev.py train    the miniature model that ships with the pack, again from nothing
 
@@ -30,7 +31,7 @@ LAYERS = ["tests/static", "tests/modules", "tests/nodes", "tests/host"]  # faste
 
 def main() -> int:
     command, *options = sys.argv[1:] or ["help"]
-    commands = {"demo": demo, "test": test, "serve": serve, "bench": bench, "train": train}
+    commands = {"demo": demo, "test": test, "serve": serve, "many": many, "bench": bench, "train": train}
     if command not in commands:
         print(__doc__)
         return 0 if command in ("help", "-h", "--help") else 2
@@ -52,6 +53,10 @@ def demo(options: list[str]) -> int:
 
 def serve(options: list[str]) -> int:
     return run(ROOT / "tools" / "serve.py", *options, folder=Path.cwd())
+
+
+def many(options: list[str]) -> int:
+    return run(ROOT / "tools" / "many_clips.py", *options, folder=Path.cwd())
 
 
 def train(options: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""A saved workflow (what the editor writes) as the API prompt the server runs, with the server's own node list."""
+"""A saved workflow (what the editor writes) as the API prompt a server runs, by its own node list; and its refusals."""
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 ALWAYS_TUNE = {"resume": "new run", "autosave_every": 0}  # of One-Shot Tune, where a tuning found done shows nothing
@@ -28,6 +28,16 @@ def find_id(prompt: dict, class_type: str, **where: str) -> str:
         ids = [i for i in ids if i in sources]
     (only,) = ids
     return only
+
+
+def faults(answer: dict) -> str:
+    """The server's refusal of a prompt, one line a fault."""
+    lines = [
+        f"{node['class_type']}: {error['message']} {error['details']}".strip()
+        for node in answer.get("node_errors", {}).values()
+        for error in node["errors"]
+    ]
+    return "\n".join(lines) or answer["error"]["message"]
 
 
 def _inputs(node: dict, info: dict, links: dict) -> dict:

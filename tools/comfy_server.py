@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
+from api_prompt import faults
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ["EI2_CACHE"])
@@ -90,7 +91,7 @@ class Server:
             async with session.post("/prompt", json={"prompt": prompt, "client_id": client}) as response:
                 answer = await response.json()
             if response.status != 200:
-                raise Failure(_rejection(answer))
+                raise Failure(faults(answer))
             await self._watch(socket, answer["prompt_id"], on_event)
             return await _history(session, answer["prompt_id"])
 
@@ -158,13 +159,3 @@ def place(source: Path, target: Path) -> None:
     except OSError:
         copy = shutil.copyfile if source.is_file() else lambda s, t: shutil.copytree(s, t, ignore=NOT_INSTALLED)
         copy(source, target)
-
-
-def _rejection(answer: dict) -> str:
-    """The server's refusal of a prompt, one line a fault."""
-    faults = [
-        f"{node['class_type']}: {error['message']} {error['details']}".strip()
-        for node in answer.get("node_errors", {}).values()
-        for error in node["errors"]
-    ]
-    return "\n".join(faults) or answer["error"]["message"]
