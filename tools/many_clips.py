@@ -9,6 +9,7 @@ import argparse
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -91,8 +92,7 @@ def go(options: argparse.Namespace, table: list[jobs.Job], workflow: dict) -> in
     if not todo:
         return 0
     clients = {url: Client(url) for url in options.server}
-    up = answering(clients)
-    queue = JobQueue(options.out / ".queue", {name: key(cards[name]) for name in todo}, options.server, up)
+    queue = JobQueue(options.out / ".queue", {name: key(cards[name]) for name in todo}, answering(clients))
     run = Run(
         jobs={job.name: job for job in table},
         cards=cards,
@@ -131,15 +131,14 @@ def work(run: Run, workers: list[Worker]) -> int:
     try:
         for worker in workers:
             worker.start()
-        for worker in workers:
-            while worker.is_alive():
-                worker.join(0.2)
+        while run.queue.left and any(worker.is_alive() for worker in workers):
+            time.sleep(0.1)  # not until the last has ended: one may be asking a dead server
     except KeyboardInterrupt:
         print("\nStopping: what runs on the servers is cancelled.", flush=True)
         run.stop.set()
         for worker in workers:
             worker.join(10)
-        print(f"{run.report.summary()}", flush=True)
+        print(run.report.summary(), flush=True)
         return 130
     print(run.report.summary(), flush=True)
     return 1 if run.report.failed or run.report.left else 0

@@ -18,11 +18,11 @@ MOST_FAILURES = 2  # on different servers
 class JobQueue:
     """For the threads of one process."""
 
-    def __init__(self, folder: Path, keys: dict[str, str], servers: list[str], up: set[str]):
+    def __init__(self, folder: Path, keys: dict[str, str], up: set[str]):
         """`keys`: name of every job to do -> what tells that it has changed. `up`: the servers that answer."""
         self._queue = SQLiteAckQueue(str(folder), multithreading=True, serializer=json)
         self._lock = threading.Lock()
-        self._hoped, self._up = set(servers), set(up)
+        self._up = set(up)
         self._fill(keys)
         self.left = len(keys)
 
@@ -30,12 +30,10 @@ class JobQueue:
         with self._lock:
             self._up.add(server)
 
-    def silent(self, server: str, given_up: bool = False) -> None:
+    def silent(self, server: str) -> None:
         """What it was sent may run on other servers now."""
         with self._lock:
             self._up.discard(server)
-            if given_up:
-                self._hoped.discard(server)
 
     def take(self, server: str) -> dict | None:
         """A job for this server, one that it already has before others; None when nothing waits for it now."""
@@ -65,16 +63,15 @@ class JobQueue:
             self._queue.ack(id=entry["pqid"])
             self.left -= 1
 
-    def failed(self, entry: dict, server: str) -> bool:
-        """True: it failed for good. False: it waits for another server, which may be able to do it."""
+    def try_elsewhere(self, entry: dict, server: str) -> bool:
+        """Give back a job that failed here, for another server that may be able to do it. False: there is none."""
         on = entry["data"]["failed_on"]
         on.append(server)
         with self._lock:
-            elsewhere = self._hoped - set(on)
-        if len(on) < MOST_FAILURES and elsewhere:
-            self.give_back(entry, forget=True)
+            others = self._up - set(on)
+        if len(on) >= MOST_FAILURES or not others:
             return False
-        self.drop(entry)
+        self.give_back(entry, forget=True)
         return True
 
     def drop(self, entry: dict) -> None:
@@ -84,9 +81,9 @@ class JobQueue:
             self.left -= 1
 
     def _fits(self, job: dict, server: str) -> bool:
-        """Not one that another server runs, nor one that failed here while there is hope for another server."""
+        """Not one that another server runs, nor one that failed here while another server is up."""
         runs_elsewhere = job["server"] != server and job["server"] in self._up
-        failed_here = server in job["failed_on"] and self._hoped - set(job["failed_on"])
+        failed_here = server in job["failed_on"] and self._up - set(job["failed_on"])
         return not runs_elsewhere and not failed_here
 
     def _fill(self, keys: dict[str, str]) -> None:

@@ -35,7 +35,7 @@ class Report:
         if self.failed:
             lines.append("The same command tries these again, once their cause is gone.")
         if self.left:
-            lines.append(f"{self.left} left. Start the servers and run the same command: it goes on with these.")
+            lines.append(f"{self.left} left. With servers that answer, the same command goes on with them.")
         return "\n".join(lines)
 
     @property

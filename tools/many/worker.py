@@ -54,7 +54,7 @@ class Worker(threading.Thread):
         except Stopped:
             pass
         finally:
-            self.queue.silent(self.url, given_up=True)
+            self.queue.silent(self.url)
 
     def _connect(self) -> bool:
         """Wait for the server, and read its nodes. False: there is no hope for it."""
@@ -136,17 +136,16 @@ class Worker(threading.Thread):
         except Refused as error:
             self._failed(entry, str(error))
         except Exception as error:  # not the server's doing: another would not help; whatever it is, the rest goes on
-            self.queue.drop(entry)
             self.report.fail(name, self.url, str(error) if isinstance(error, ValueError) else repr(error))
+            self.queue.drop(entry)
         else:
-            self.queue.done(entry)
             self.report.done(name, self.url, time.monotonic() - began)
+            self.queue.done(entry)
 
     def _result(self, entry: dict) -> dict:
         """The history's entry, of the prompt that this server already has or of a new one."""
-        began_before = self._has(entry)
-        self.report.say(self.url, f"{'goes on with' if began_before else 'takes'} {entry['data']['name']}.")
-        if not began_before:
+        self.report.say(self.url, f"{'goes on with' if self._has(entry) else 'takes'} {entry['data']['name']}.")
+        if not self._has(entry):
             self._send(entry)
         while (result := self.client.result(entry["data"]["prompt_id"])) is None:
             self._pause(POLL)
@@ -172,15 +171,17 @@ class Worker(threading.Thread):
         files = saved_files(result)
         if not files:
             raise ValueError("the workflow saved no file: it needs Save Video or Save Image")
-        told = {"file": self.shared.jobs[name].clip.name, "server": self.url, "seconds": round(seconds, 1), "metrics": figures(result)}
-        results.keep(self.shared.out, name, {**self.shared.cards[name], **told}, files, self.client.download)
+        told = {"file": self.shared.jobs[name].clip.name, "server": self.url, "seconds": round(seconds, 1)}
+        card = {**self.shared.cards[name], **told, "metrics": figures(result)}
+        results.keep(self.shared.out, name, card, files, self.client.download)
 
     def _failed(self, entry: dict, message: str) -> None:
         name = entry["data"]["name"]
-        if self.queue.failed(entry, self.url):
-            self.report.fail(name, self.url, message)
-        else:
+        if self.queue.try_elsewhere(entry, self.url):
             self.report.say(self.url, f"{name} failed, and is tried once more on another server: {message}")
+        else:
+            self.report.fail(name, self.url, message)
+            self.queue.drop(entry)
 
     def _cancel(self, entry: dict) -> None:
         """On the server too, if it answers; if not, the next run finds the prompt again."""
