@@ -96,7 +96,7 @@ class Client:
 
     def _reason(self, error: requests.RequestException) -> str:
         if isinstance(error, requests.Timeout):
-            return f"no answer within {self.timeout:.0f} s"
+            return f"no answer within {self.timeout:g} s"
         if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
             return "the connection is refused or was lost"
         return str(error)
