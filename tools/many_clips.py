@@ -33,17 +33,21 @@ def main(arguments: list[str] | None = None) -> int:
     """0: every result is there. 1: some failed or are left. 2: nothing was started. 130: stopped."""
     options = parse(arguments)
     try:
-        if options.example:
-            from many import example
-
-            print(example.write(options.folder))
-            return 0
-        return locked(options)
+        return show_example(options.folder) if options.example else locked(options)
     except ValueError as error:
         print(f"Nothing was started. {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def show_example(folder: Path) -> int:
+    try:
+        from many import example  # with PyTorch, which a run does without
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error}. The example is rendered: python dev.py many FOLDER --example") from error
+    print(example.write(folder))
+    return 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -15,7 +15,8 @@ import many_clips
 import pytest
 import video_files
 from api_prompt import find
-from many import example
+from many import example, prompts
+from many.jobs import Job
 
 FRAMES = 2
 BAD_WORD = "a mauve circle"
@@ -74,6 +75,16 @@ def runs_edit(entry: dict) -> bool:
 
 def results(folder: Path) -> dict[str, dict]:
     return {path.parent.name: json.loads(path.read_text("utf-8")) for path in folder.glob("results/*/job.json")}
+
+
+def test_a_job_in_the_template(server, tmp_path):
+    job = Job("stoat", tmp_path / "stoat.mp4", "a stoat", "a mink", {"EI2OneShotTune.steps": "7"})
+    prompt = prompts.make(prompts.load(many_clips.TEMPLATE), server.request("/object_info"), job, "here.mp4")
+    assert find(prompt, "LoadVideo")["file"] == "here.mp4"
+    assert find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] == "a stoat"
+    assert find(prompt, "CLIPTextEncode", EI2Sampler="positive")["text"] == "a mink"
+    assert find(prompt, "EI2OneShotTune")["steps"] == 7
+    assert find(prompt, "EI2SaveWeights")["file_name"] == "stoat"
 
 
 def test_a_server_killed_in_the_middle(server, other, tmp_path):

@@ -1,5 +1,6 @@
 """tools/many_clips.py where something is wrong: the table, the workflow, the servers, which are pretended here."""
 
+import _thread
 import functools
 import json
 import re
@@ -105,9 +106,14 @@ def with_table(folder, text: str):
     return folder
 
 
-def run(folder, *servers, patience="0", more=()) -> int:
+def run(folder, *servers, patience="0") -> int:
     addresses = [part for server in servers for part in ("--server", getattr(server, "url", server))]
-    return many_clips.main([str(folder), "--patience", patience, *addresses, *more])
+    guard = threading.Timer(30, _thread.interrupt_main)  # Ctrl+C, where a fault would make it go on for ever
+    guard.start()
+    try:
+        return many_clips.main([str(folder), "--patience", patience, *addresses])
+    finally:
+        guard.cancel()
 
 
 def names(folder) -> list[str]:
@@ -227,6 +233,8 @@ def test_words_that_changed_are_not_taken_for_done(folder, capsys):
 
 WORKFLOWS = {
     "[]": "is not a workflow",
+    '{"a": 1}': "is not a workflow",
+    '{"nodes": [], "definitions": {"subgraphs": [{}]}}': "has subgraphs",
     "{": "is not a workflow",
     '{"nodes": [{"id": 1, "type": "A", "mode": 4}], "links": []}': "switched off (A)",
 }

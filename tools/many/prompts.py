@@ -19,12 +19,15 @@ def load(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a workflow that can be read: {error}") from error
     if not _is_saved(workflow):
-        if not isinstance(workflow, dict) or not all("class_type" in node for node in workflow.values()):
+        nodes = workflow.values() if isinstance(workflow, dict) else [None]
+        if not all(isinstance(node, dict) and "class_type" in node for node in nodes):
             raise ValueError(f"{path} is not a workflow of ComfyUI.")
         return workflow
     off = [node["type"] for node in workflow["nodes"] if node.get("mode") in (MUTED, BYPASSED)]
-    if off or workflow.get("definitions", {}).get("subgraphs"):
-        raise ValueError(f"{path} has nodes switched off ({', '.join(off)}) or subgraphs: {EXPORT}.")
+    if off:
+        raise ValueError(f"{path} has nodes switched off ({', '.join(off)}): {EXPORT}.")
+    if workflow.get("definitions", {}).get("subgraphs"):
+        raise ValueError(f"{path} has subgraphs: {EXPORT}.")
     return workflow
 
 

@@ -4,6 +4,7 @@ A server that stops answering gives its job back and is asked again for a while,
 """
 
 import contextlib
+import re
 import threading
 import time
 import uuid
@@ -92,7 +93,7 @@ class Worker(threading.Thread):
         if self.silent_since is None:
             self.silent_since = time.monotonic()
             again = f"asking again for {duration(self.shared.patience)}"
-            self.report.say(self.url, f"does not answer: {error}; {again}. Others go on with its job.")
+            self.report.say(self.url, f"does not answer: {error}; {again}. Its job goes back to the queue.")
 
     def _work(self) -> None:
         """Jobs, as long as there are any and the server answers."""
@@ -100,18 +101,17 @@ class Worker(threading.Thread):
             while self.queue.left:
                 self._pause(0)
                 entry = self.queue.take(self.url)
-                self._tidy(entry)
-                if entry is None:
-                    self._pause(POLL)
-                else:
+                if entry:
                     self._do(entry)
+                else:
+                    self._tidy()
+                    self._pause(POLL)
         except Unreachable as error:
             self._silent(error)
 
-    def _tidy(self, entry: dict | None) -> None:
-        """Stop what was given back and is done elsewhere now."""
-        wanted = {entry["data"]["prompt_id"]} if entry else set()
-        for prompt_id in self.left_behind - wanted:
+    def _tidy(self, wanted: str | None = None) -> None:
+        """Stop what was given back and is done elsewhere now; not the prompt that is wanted."""
+        for prompt_id in self.left_behind - {wanted}:
             with contextlib.suppress(Refused):
                 self.client.cancel(prompt_id)
         self.left_behind.clear()
@@ -144,6 +144,7 @@ class Worker(threading.Thread):
 
     def _result(self, entry: dict) -> dict:
         """The history's entry, of the prompt that this server already has or of a new one."""
+        self._tidy(wanted=entry["data"]["prompt_id"])
         self.report.say(self.url, f"{'goes on with' if self._has(entry) else 'takes'} {entry['data']['name']}.")
         if not self._has(entry):
             self._send(entry)
@@ -162,7 +163,8 @@ class Worker(threading.Thread):
             raise ValueError(f"it was sent {MOST_SENT} times, and each time the server stopped or lost it")
         name, prompt_id = entry["data"]["name"], str(uuid.uuid4())
         job, digest = self.shared.jobs[name], self.shared.cards[name]["clip"]
-        clip = self.client.upload(job.clip, f"{job.clip.stem}-{digest[:8]}{job.clip.suffix}")
+        plain = re.sub(r"[^A-Za-z0-9_-]", "_", job.clip.stem)
+        clip = self.client.upload(job.clip, f"{plain}-{digest[:8]}{job.clip.suffix}")
         prompt = prompts.make(self.shared.workflow, self.object_info, job, clip)
         self.queue.sent(entry, self.url, prompt_id)
         self.client.queue(prompt, prompt_id)
