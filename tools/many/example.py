@@ -63,12 +63,12 @@ def workflow() -> dict:
     return template
 
 
-def _load_video(number: int, wire: int, below: dict) -> dict:
-    left, top = below["pos"]
+def _load_video(number: int, wire: int, right: dict) -> dict:
+    left, top = right["pos"]
     file = {"name": "file", "type": "COMBO", "widget": {"name": "file"}, "link": None}
     upload = {"name": "upload", "type": "IMAGEUPLOAD", "widget": {"name": "upload"}, "link": None}
     return {
-        "id": number, "type": "LoadVideo", "pos": [left, top + 350], "size": [300, 290], "flags": {}, "order": 0,
+        "id": number, "type": "LoadVideo", "pos": [left - 340, top], "size": [300, 290], "flags": {}, "order": 0,
         "mode": 0, "inputs": [file, upload], "outputs": [{"name": "VIDEO", "type": "VIDEO", "links": [wire]}],
         "properties": {}, "widgets_values": ["red_circle.mp4", "image"],
     }  # fmt: skip
