@@ -4,7 +4,8 @@
 
 Kinds take turns within a round, so that a busy machine slows all of them; figures are medians of CPU time
 of this process. "predicted" is what the numbers of keys alone say: a query's work grows with the keys it
-sees. Backward is to the queries, as in tuning. Dense attention is left out above 32x32 tokens unless asked
+sees. Backward is to queries, keys and values, as in tuning. "copies" is what a call without gradients holds at its
+peak beside its output, as a multiple of keys and values. Dense attention is left out above 32x32 tokens unless asked
 for: FFAM at r = 1 sees as many keys.
 """
 
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import report
 import torch
+from alive import Alive
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ei2_modules.frame_attention import VISIBLE_TOKENS, frame_attention
@@ -36,12 +38,22 @@ def seconds(case: tuple[str, int], values, size: tuple[int, int], backward: bool
     kind, ratio = case
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(values.frames, size[0] * size[1], values.width, generator=generator) for _ in range(3))
-    q.requires_grad_(backward)
+    for x in (q, k, v):
+        x.requires_grad_(backward)
     began = time.process_time()
     out = frame_attention(q, k, v, kind=kind, heads=values.heads, frames=values.frames, size=size, ratio=ratio)
     if backward:
         out.sum().backward()
     return time.process_time() - began
+
+
+def copies(case: tuple[str, int], values, size: tuple[int, int]) -> float:
+    """Memory at the peak of a call without gradients, beyond its output, in units of K and V."""
+    kind, ratio = case
+    q, k, v = torch.randn(3, values.frames, size[0] * size[1], values.width)
+    with torch.no_grad(), Alive() as alive:
+        frame_attention(q, k, v, kind=kind, heads=values.heads, frames=values.frames, size=size, ratio=ratio)
+    return (alive.peak - q.nbytes) / (k.nbytes + v.nbytes)
 
 
 def measure(cases: list, values) -> dict:
@@ -71,6 +83,7 @@ def rows_of(cases: list, times: dict, values) -> list[dict]:
                 "with backward / SCA": median[case, True] / median[REFERENCE, True],
                 "forward s": median[case, False],
                 "with backward s": median[case, True],
+                "copies": copies(case, values, size),
             }
         )
     return rows

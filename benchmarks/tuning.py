@@ -2,10 +2,13 @@
 
     python dev.py bench tuning [--frames 8] [--latent 32] [--precision fp32 bf16] [--steps 3] [--checkpointing on]
 
-Every mode is tuned `--steps` + 1 times in turn, `--rounds` rounds; the first step of each is not counted.
+Modes take turns, `--rounds` rounds of `--steps` + 1 steps; the first step of each is not counted. Figures are medians,
+on a CPU of the process's CPU time over its threads, so that other work on the machine shows less. "/ forward" is a step
+as a multiple of one pass of the inflated UNet without gradients, timed in the same run.
 """
 
 import argparse
+import contextlib
 import itertools
 import statistics
 import sys
@@ -34,9 +37,38 @@ def step_seconds(base, mode: str, ratio: int, values, precision: str) -> tuple[l
     run = in_process.pack("nodes.host.training").TuningRun(state, options, precision, values.checkpointing)
     clip = sd15.clip(values.frames, values.latent, values.latent)["samples"]
     texts = in_process.pack("nodes.host.conditioning").Texts(sd15.caption())
-    times = []
-    run.execute(model, clip, texts, None, lambda *args: times.append(time.monotonic()))
-    return [after - before for before, after in itertools.pairwise(times)], run.forward_seconds
+    times, passes = [], []
+    with timed_passes(passes):
+        run.execute(model, clip, texts, None, lambda *args: times.append(now()))
+    return [after - before for before, after in itertools.pairwise(times)], passes[-1]
+
+
+def now() -> float:
+    """Seconds: of the device where there is one, else of this process's CPU time, a thread's share."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.monotonic()
+    return time.process_time() / torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def timed_passes(found: list[float]):
+    """Seconds of every pass of the UNet without gradients: those before the first step."""
+    guider = in_process.pack("nodes.host.training")._Guider
+    original = guider.predict_noise
+
+    def predict(*args, **kwargs):
+        began = now()
+        out = original(*args, **kwargs)
+        if not torch.is_grad_enabled():
+            found.append(now() - began)
+        return out
+
+    guider.predict_noise = predict
+    try:
+        yield
+    finally:
+        guider.predict_noise = original
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from .errors import EI2Error
 
 Attend = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 Seen = Callable[[slice], Tensor]  # some frames of every clip -> the tokens each of them sees, ((b n), s, d)
-SMALL = 2**22  # numbers in k: below it a loop over frames costs more time than a copy costs memory
+SMALL = 2**20  # numbers in k: below it a loop over frames costs more time than a copy costs memory
 
 
 def frame_attention(
@@ -48,17 +48,19 @@ def frame_attention(
     attend = attend or scaled_dot_product
     keys, values = (VISIBLE_TOKENS[kind](x, frames, size, ratio) for x in (k, v))
     more_keys, more_values = outside or (None, None)
-    queries, out = by_clip(q, frames), []
+    queries, out = by_clip(q, frames), torch.empty_like(q)
     for some in groups(kind, k, frames, size, ratio, torch.is_grad_enabled() and q.requires_grad):
         found = attend(
             by_frame(queries[:, some]), _beside(keys(some), more_keys), _beside(values(some), more_values), heads
         )
-        out.append(rearrange(found, "(b n) l d -> b n l d", b=len(queries)))
-    return by_frame(out[0] if len(out) == 1 else torch.cat(out, dim=1))
+        if len(found) == len(q):
+            return found
+        by_clip(out, frames)[:, some] = by_clip(found, frames * len(found) // len(q))
+    return out
 
 
 def groups(kind: str, k: Tensor, frames: int, size: tuple[int, int], ratio: int, gradients: bool) -> list[slice]:
-    """Which frames are attended to in one call: all at once, or so few that gathering what they see copies less than k.
+    """Which frames are attended to in one call: all at once, or so few that gathering what they see copies half of k.
 
     Gradients need every gathered copy anyway (dense attention has none), and small maps are over sooner in one call.
     """
@@ -68,7 +70,7 @@ def groups(kind: str, k: Tensor, frames: int, size: tuple[int, int], ratio: int,
     seen = {
         "FFAM": tokens + (frames - 1) * coarse, "SCA": 2 * tokens, "dense": frames * tokens, "first-frame": tokens,
     }[kind]  # fmt: skip
-    step = max(1, frames * tokens // seen)
+    step = max(1, frames * tokens // (2 * seen))
     return [slice(i, min(i + step, frames)) for i in range(0, frames, step)]
 
 

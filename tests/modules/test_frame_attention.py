@@ -145,7 +145,7 @@ def test_partial_windows_average_only_real_tokens():
 @pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame"])
 @pytest.mark.parametrize("ratio", [1, 2, 4])
 def test_few_frames_at_a_time_are_the_same(kind, ratio, monkeypatch):
-    """The way of large maps, which copies less than one k in every call."""
+    """The way of large maps, which copies less than one k at a time."""
     q, k, v = tensors(2, 5, (4, 6))
     expected = frame_attention(q, k, v, **options(kind, 5, (4, 6), ratio))
     monkeypatch.setattr("ei2_modules.frame_attention.SMALL", 0)
@@ -157,13 +157,13 @@ def test_few_frames_at_a_time_are_the_same(kind, ratio, monkeypatch):
 
     lean = frame_attention(q, k, v, attend=attend, **options(kind, 5, (4, 6), ratio))
     torch.testing.assert_close(lean, expected, rtol=0, atol=1e-12)
-    assert len(copied) == {"FFAM": {1: 5, 2: 3, 4: 2}[ratio], "SCA": 3, "dense": 5}.get(kind, 1)
+    assert len(copied) == {"first-frame": 3, "per-frame": 1}.get(kind, 5)
     if kind != "dense":  # whose only tokens are the clip's own
         assert max(copied) <= 5 * 24
 
 
 @pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame"])
-@pytest.mark.parametrize("small", [0, 2**22])
+@pytest.mark.parametrize("small", [0, 2**20])
 def test_gradients_equal_the_reference(kind, small, monkeypatch):
     monkeypatch.setattr("ei2_modules.frame_attention.SMALL", small)
     grads = []
