@@ -30,8 +30,11 @@ def unet_config(**changes) -> dict:
     return config | changes
 
 
-def model(prediction="eps", seed=0, scale=0.3, family=comfy.supported_models.SD15, **changes):
-    """A ModelPatcher around random weights. A small `scale` of the last convolution makes its output smooth."""
+def model(prediction="eps", seed=0, scale=0.3, family=comfy.supported_models.SD15, stored=torch.float32, **changes):
+    """A ModelPatcher around random weights. A small `scale` of the last convolution makes its output smooth.
+
+    stored: the type of its weights; it computes in fp32.
+    """
     config = family(unet_config(**changes))
     config.unet_config.update(unet_config(**changes))
     config.set_inference_dtype(torch.float32, None)
@@ -40,6 +43,10 @@ def model(prediction="eps", seed=0, scale=0.3, family=comfy.supported_models.SD1
         config.model_type = lambda *a, **k: comfy.model_base.ModelType.V_PREDICTION
     base = config.get_model({}, device="cpu")
     _initialise(base.diffusion_model, seed, scale)
+    if stored != torch.float32:
+        config.set_inference_dtype(stored, torch.float32)
+        weights, base = base.diffusion_model.state_dict(), config.get_model({}, device="cpu")
+        base.diffusion_model.load_state_dict(weights)
     device = comfy.model_management.get_torch_device()
     return comfy.model_patcher.ModelPatcher(base, load_device=device, offload_device=torch.device("cpu"))
 

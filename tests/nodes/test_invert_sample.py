@@ -32,6 +32,20 @@ def test_five_iterations_reconstruct_better_than_50_db(prediction, frames):
     assert f"{frames} frames, 50 steps, sigma 13.12" in report
 
 
+@pytest.mark.parametrize(
+    ("stored", "decibels"),
+    [(torch.float16, 50), (torch.bfloat16, 35), (torch.float8_e4m3fn, 15), (torch.float8_e5m2, 10)],
+    ids=str,
+)
+def test_weights_stored_in_fewer_bits(stored, decibels):
+    """As close to fp32 as their rounding lets them; none of it is kept in fp32."""
+    full, few = smooth(), inflate(model(scale=0.05, stored=stored))
+    results = [sample(m, invert(m, steps=10)[0], cfg=2.0) for m in (full, few)]
+    assert few.model.diffusion_model.out[2].weight.dtype == stored
+    assert psnr(*results) > decibels
+    assert not torch.equal(*results)
+
+
 def test_plain_rule_is_worse():
     m = smooth()
     plain = sample(m, invert(m, steps=50)[0])
