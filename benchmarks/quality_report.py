@@ -90,7 +90,7 @@ def interval(values: list[float]) -> tuple[float, float]:
 def number(value: float, half: float | None = None) -> str:
     if value is None or math.isnan(value):
         return "-"
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 3
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 4
     text = f"{value:.{digits}f}"
     return text if half is None or math.isnan(half) else f"{text} ± {half:.{digits}f}"
 
@@ -199,6 +199,8 @@ def tables(found: list[dict], parts: dict[str, set]) -> str:
             same = [row for row in chosen if row["weight"] == weight]
             texts += [f"The edit's own words at weight {weight:g}:"] if part == "words" else []
             texts += [summary(same), by_edit(same)]
+            if part in ("budgets", "words"):
+                texts += [f"With {max(row['steps'] for row in same)} steps:", differences(same)]
         if chosen and part == "main":
-            texts += [differences(chosen), per_clip(chosen)]
+            texts += [differences(chosen), differences(chosen, other="per-frame"), per_clip(chosen)]
     return "\n\n".join(texts)

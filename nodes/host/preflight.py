@@ -72,7 +72,7 @@ class Demand:
             half = replace(self, dtype=torch.bfloat16)
             tips.append(f"choose precision bf16 ({gib(half.bytes)} GiB)")
         fewer = next((n for n in range(self.frames - 1, 0, -1) if replace(self, frames=n).bytes <= free), None)
-        tips += [f"tune {fewer} frames"] if fewer else []
+        tips += [f"set window to {fewer} frames"] if fewer else []
         sizes = ((self.height * k // 16, self.width * k // 16) for k in range(15, 0, -1))
         smaller = next((s for s in sizes if min(s) and replace(self, height=s[0], width=s[1]).bytes <= free), None)
         tips += [f"make the frames {replace(self, height=smaller[0], width=smaller[1]).size}"] if smaller else []

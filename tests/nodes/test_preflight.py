@@ -42,8 +42,8 @@ def test_checkpointing_is_chosen_by_what_is_free(free, choice, share, expected):
 
 REFUSED = {
     "off": ("off", 10, r"16.9 GiB for a step, and 10.0 GiB are free.*gradient_checkpointing to on \(4.* GiB\).*bf16"),
-    "auto": ("auto", 2, r"gradient checkpointing on, need about 4.* tune 2 frames"),
-    "on": ("on", 2, r"tune 2 frames, or make the frames \d+x\d+"),
+    "auto": ("auto", 2, r"gradient checkpointing on, need about 4.* set window to 2 frames"),
+    "on": ("on", 2, r"set window to 2 frames, or make the frames \d+x\d+"),
 }
 
 
@@ -54,7 +54,7 @@ def test_what_cannot_fit_is_refused_with_a_change_that_fits(free, choice, size, 
         SD15.choose(choice, torch.device("cpu"))
     text = str(error.value)
     lean = replace(SD15, checkpointing=choice != "off")
-    fewer, width = int(re.search(r"tune (\d+) frames", text)[1]), int(re.search(r"make the frames (\d+)x", text)[1])
+    fewer, width = int(re.search(r"set window to (\d+) frames", text)[1]), int(re.search(r"make the frames (\d+)x", text)[1])
     assert replace(lean, frames=fewer).bytes <= size * GIB < replace(lean, frames=fewer + 1).bytes
     assert replace(lean, height=width // 8, width=width // 8).bytes <= size * GIB
 
