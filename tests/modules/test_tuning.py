@@ -11,7 +11,7 @@ from ei2_modules.config import InflateOptions, TuningOptions
 from ei2_modules.errors import DivergedError, EI2Error
 from ei2_modules.inflate import TemporalBank, fresh_bank
 from ei2_modules.objective import add_noise, diffusion_loss
-from ei2_modules.tuning import Tuning
+from ei2_modules.tuning import Tuning, draw
 
 
 def run(trainables, steps=4, denoise=None, **options):
@@ -188,3 +188,18 @@ def test_fresh_banks_repeat_by_seed():
     a, b, c = (fresh_bank(spec(), InflateOptions(seed=s)).folded("random") for s in (1, 1, 2))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+def test_every_run_of_a_long_clip_is_seen():
+    """And with its own noise only; a clip that fits is drawn as if there were no windows."""
+    whole, generator = torch.arange(7.0).view(7, 1, 1, 1), torch.Generator().manual_seed(0)
+    seen = set()
+    for _ in range(200):
+        window, noise, _ = draw(whole, SIGMAS, generator, 3)
+        first = int(window[0])
+        assert window.flatten().tolist() == [first, first + 1, first + 2]
+        assert noise.shape == window.shape
+        seen.add(first)
+    assert seen == {0, 1, 2, 3, 4}
+    drawn = [draw(whole, SIGMAS, torch.Generator().manual_seed(1), window) for window in (7, 100)]
+    assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))

@@ -14,8 +14,8 @@ from ei2_modules.tuning import Tuning
 KEY = tuning_state.RunKey("clip", "caption", "start", "patches", "fp32", ["SD15", "eps"], [], [0.5], {}, {"seed": 1})
 
 
-def fresh(init="random", steps=6):
-    return Tuning(make(InflateOptions(stam_init=init)), TuningOptions(steps=steps, learning_rate=1e-2))
+def fresh(init="random", steps=6, window=16):
+    return Tuning(make(InflateOptions(stam_init=init)), TuningOptions(steps, learning_rate=1e-2, window=window))
 
 
 def advance(tuning, until):
@@ -27,10 +27,11 @@ def advance(tuning, until):
 
 @pytest.mark.parametrize("init", ["random", "zero-query", "clamp"])
 @pytest.mark.parametrize("at", [1, 3, 6])
-def test_through_a_file_and_on_is_as_if_never_stopped(tmp_path, init, at):
-    whole = advance(fresh(init), 6)
-    tuning_state.save(tmp_path / "s", advance(fresh(init), at), KEY, 12.5)
-    resumed = fresh(init)
+@pytest.mark.parametrize("window", [2, 16])
+def test_through_a_file_and_on_is_as_if_never_stopped(tmp_path, init, at, window):
+    whole = advance(fresh(init, window=window), 6)
+    tuning_state.save(tmp_path / "s", advance(fresh(init, window=window), at), KEY, 12.5)
+    resumed = fresh(init, window=window)
     assert tuning_state.restore(tmp_path / "s", resumed) == 12.5
     assert resumed.done == at
     advance(resumed, 6)

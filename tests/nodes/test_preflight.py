@@ -54,7 +54,10 @@ def test_what_cannot_fit_is_refused_with_a_change_that_fits(free, choice, size, 
         SD15.choose(choice, torch.device("cpu"))
     text = str(error.value)
     lean = replace(SD15, checkpointing=choice != "off")
-    fewer, width = int(re.search(r"set window to (\d+) frames", text)[1]), int(re.search(r"make the frames (\d+)x", text)[1])
+    fewer, width = (
+        int(re.search(r"set window to (\d+) frames", text)[1]),
+        int(re.search(r"make the frames (\d+)x", text)[1]),
+    )
     assert replace(lean, frames=fewer).bytes <= size * GIB < replace(lean, frames=fewer + 1).bytes
     assert replace(lean, height=width // 8, width=width // 8).bytes <= size * GIB
 
