@@ -29,6 +29,7 @@ HEADINGS = {
     "edit_s": "4 edits s",
     "peak_mib": "peak MiB",
 }
+AGAINST = ("success", "centroid_px", "mae", "warp_outside", "warp_object", "mean_shift")  # of the ablations
 PER_CLIP = ("success", "slope", "centroid_px", "mae", "outside_mae", "warp_outside")
 
 
@@ -124,13 +125,28 @@ def differences(found: list[dict], ours: str = "EI² r=2", other: str = "Tune-A-
     """Paired by clip: ours minus the other, its 95 % interval, and on how many clips it is above 0."""
     lines = []
     for name, heading in HEADINGS.items():
-        clips = by_clip(found, name)
-        steps = max((s for m, s in clips if m == ours), default=None)
-        a, b = clips.get((ours, steps), {}), clips.get((other, steps), {})
-        pairs = [a[clip] - b[clip] for clip in a if clip in b]
+        pairs = paired(by_clip(found, name), ours, other)
         if pairs:
             lines.append([heading, number(*interval(pairs)), f"{sum(p > 0 for p in pairs)} of {len(pairs)}"])
     return table(["measure", f"{ours} minus {other}", "clips above 0"], lines)
+
+
+def against(found: list[dict], ours: str = "EI² r=2") -> str:
+    """Ours minus every other method, paired by clip, with the clips on which it is above 0."""
+    figures_of = {name: by_clip(found, name) for name in AGAINST}
+    lines = []
+    for other, _ in sorted(figures_of["mae"]):
+        pairs = [paired(clips, ours, other) for clips in figures_of.values()]
+        cells = [f"{number(*interval(p))} ({sum(x > 0 for x in p)} of {len(p)})" if p else "-" for p in pairs]
+        lines += [[other, *cells]] if other != ours else []
+    return table([f"{ours} minus", *(HEADINGS[name] for name in AGAINST)], lines)
+
+
+def paired(clips: dict[tuple, dict], ours: str, other: str) -> list[float]:
+    """One difference a clip that has both, at the most steps of ours."""
+    steps = max((s for m, s in clips if m == ours), default=None)
+    a, b = clips.get((ours, steps), {}), clips.get((other, steps), {})
+    return [a[clip] - b[clip] for clip in a if clip in b]
 
 
 def per_clip(found: list[dict]) -> str:
@@ -201,6 +217,8 @@ def tables(found: list[dict], parts: dict[str, set]) -> str:
             texts += [summary(same), by_edit(same)]
             if part in ("budgets", "words"):
                 texts += [f"With {max(row['steps'] for row in same)} steps:", differences(same)]
+        if chosen and part == "modules":
+            texts += [against(chosen)]
         if chosen and part == "main":
             texts += [differences(chosen), differences(chosen, other="per-frame"), per_clip(chosen)]
     return "\n\n".join(texts)

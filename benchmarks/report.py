@@ -1,6 +1,7 @@
 """What every benchmark says of itself: its table, the machine, how to repeat it, and the same as JSON."""
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -29,8 +30,9 @@ def publish(rows: list[dict], values: argparse.Namespace, notes: tuple[str, ...]
     print("machine: " + ", ".join(f"{k} {v}" for k, v in about.items()))
     print(f"repeat:  {repeat()}")
     if values.json:
-        result = {"repeat": repeat(), "machine": about, "notes": list(notes), "rows": rows}
-        values.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        settings = {name: value for name, value in vars(values).items() if name != "json"}
+        result = {"repeat": repeat(), "settings": settings, "machine": about, "notes": list(notes), "rows": rows}
+        values.json.write_text(json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
 def table(rows: list[dict]) -> str:
@@ -42,7 +44,14 @@ def table(rows: list[dict]) -> str:
 
 def machine() -> dict:
     """In general terms: no names of hosts or folders."""
-    about = {"cpu": _cpu_name(), "cores": os.cpu_count(), "torch": torch.__version__}
+    about = {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+    if "comfy" in sys.modules:
+        about["comfyui"] = importlib.import_module("comfyui_version").__version__
     about["threads"] = torch.get_num_threads()
     if torch.cuda.is_available():
         about["gpu"] = torch.cuda.get_device_name()
