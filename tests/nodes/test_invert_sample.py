@@ -78,6 +78,15 @@ def test_inversion_asks_the_model_once_a_step_at_the_published_timesteps(monkeyp
     assert asked == pytest.approx(expected)
 
 
+def test_sampling_asks_the_model_once_a_step_with_cond_and_uncond_together(monkeypatch):
+    m = smooth()
+    noise, _ = invert(m, steps=4)
+    rows, original = [], m.model.apply_model
+    monkeypatch.setattr(m.model, "apply_model", lambda x, t, **k: rows.append(len(x)) or original(x, t, **k))
+    sample(m, noise, cfg=7.5)
+    assert rows == [2 * 3] * 4
+
+
 def test_input_latent_is_not_changed_and_other_entries_stay():
     latents = clip() | {"batch_index": [0, 1, 2]}
     noise, _ = invert(smooth(), latents, steps=3)
