@@ -2,8 +2,8 @@
 
     python dev.py bench long [--frames 16 24 64 256] [--latent 16] [--repeats 3]
 
-At full SD1.5 widths with random weights, EI² r = 2, guidance 1. A run is two steps, one with the windows in their
-places and one with them shifted. Lengths take turns within a round; figures are medians, on a CPU of the process's
+At full SD1.5 widths with random weights, EI² r = 2, guidance 1. A run is two steps, with the windows in
+two places. Lengths take turns within a round; figures are medians, on a CPU of the process's
 CPU time. peak: the most that the second of these steps' passes held at once, weights not counted.
 """
 
@@ -70,7 +70,7 @@ def main() -> None:
     rows = [
         {
             "frames": frames,
-            "windows": len(windows.windows(frames, config.WINDOW, shifted=False)),
+            "windows": len(windows.windows(frames, config.WINDOW)),
             "s/step": seconds[frames],
             f"/ {first} frames": seconds[frames] / seconds[first],
             "frames / frames": frames / first,

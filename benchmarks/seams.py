@@ -5,7 +5,7 @@
 Each clip is tuned once (EI² r = 2, on random windows of it), then inverted and edited with it cut in several ways. What
 an edit misses of the true edited clip is compared from frame to frame: jump is the mean change of that error over the
 picture (0 to 255), move the change of the object's displacement (px). Both are given too for the pairs of frames with a
-border between them, of the windows in their places (plain) or half a window on (shifted), divided by all other pairs.
+border between them, of the windows in their first places (plain) or half a window on (shifted), divided by all others.
 "whole" has no borders: its figures there are what chance gives.
 """
 
@@ -40,7 +40,7 @@ METHOD, KINDS, SEED = "EI² r=2", ("colour", "style"), 33
 
 
 def _fixed(frames: int, handler, model_options) -> list[list[int]]:
-    return windows.windows(frames, handler.context_length, shifted=False)
+    return windows.windows(frames, handler.context_length)
 
 
 def _host(schedule: ContextSchedule, fuse: str, overlap: int, ratio: int | None):
@@ -105,7 +105,7 @@ def edits(editor: Editor, case: q.Case, settings: q.Settings, ways: list[str]):
 
 def measure(values) -> list[dict]:
     editor, settings, found = Editor(), q.Settings(ddim_steps=values.ddim_steps, steps=values.steps), []
-    layouts = [windows.windows(values.frames, config.WINDOW, shifted) for shifted in (False, True)]
+    layouts = [windows.windows(values.frames, config.WINDOW, turn) for turn in (0, 1)]
     borders = [{window[0] for window in layout} - {0} for layout in layouts]
     for case in q.cases(values.clip_seed)[: values.clips]:
         case = long_case(case, values.frames)

@@ -1,7 +1,7 @@
 """Long clips in windows of frames, and the anchors that tie the windows together (ours; the paper stops at 8 frames).
 
 A clip longer than a window goes through the UNet window by window. The windows of one step do not overlap, and
-those of the next lie half a window further on: what is a border at one step is an interior at the next, at no cost.
+those of the next lie elsewhere: two frames that a border parts at one step are together at most others, at no cost.
 A few anchors, frames spread over the whole clip, are looked at by every window as FFAM looks at other frames, only
 coarser, since they are farther away.
 """
@@ -16,17 +16,18 @@ from torch import Tensor
 from .frame_attention import average_pool
 
 ANCHORS = 4  # frames
+OFFSETS = (0.0, 0.5, 0.25, 0.625, 0.375, 0.75)  # of a window; none leaves less than a quarter of one at an end
 COARSER = 2  # anchors are pooled by so many times r
 
 
-def windows(frames: int, length: int, shifted: bool) -> list[list[int]]:
+def windows(frames: int, length: int, turn: int = 0) -> list[list[int]]:
     """Which frames go together: as few windows of at most `length` as there can be, as even as can be.
 
-    shifted: the borders lie in the middle of what are windows otherwise.
+    turn: which of the ways to lay them; by OFFSETS the borders lie so much of a window further on.
     """
     count = -(-frames // length)
-    places = [i + 0.5 for i in range(count)] if shifted and count > 1 else range(1, count)
-    borders = sorted({0, *(int(place * frames / count + 0.5) for place in places), frames})
+    offset = OFFSETS[turn % len(OFFSETS)] if count > 1 else 0.0
+    borders = sorted({0, *(int((i + offset) * frames / count + 0.5) for i in range(count)), frames})
     return [list(range(a, b)) for a, b in pairwise(borders)]
 
 

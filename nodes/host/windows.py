@@ -104,8 +104,7 @@ def _anchors_first(schedule: ContextSchedule) -> ContextSchedule:
 def _shifting(frames: int, handler: Windows, model_options: dict) -> list[list[int]]:
     """By the rank of the sigma, not by the number of the step: inversion and sampling have the same windows at it."""
     sigmas = _sigmas(model_options)
-    rank = int((sigmas < sigmas[handler._step]).sum())
-    return windows(frames, handler.context_length, shifted=rank % 2 == 1)
+    return windows(frames, handler.context_length, turn=int((sigmas < sigmas[handler._step]).sum()))
 
 
 def _sigmas(model_options: dict) -> torch.Tensor:

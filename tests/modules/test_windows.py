@@ -5,26 +5,27 @@ import torch
 from test_frame_attention import DIM, HEADS, slow_pool
 
 from ei2_modules.frame_attention import frame_attention
-from ei2_modules.windows import Anchors, anchor_frames, windows
+from ei2_modules.windows import OFFSETS, Anchors, anchor_frames, windows
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 16])
 @pytest.mark.parametrize("frames", [1, 2, 7, 16, 17, 24, 33, 64, 255, 256])
-@pytest.mark.parametrize("shifted", [False, True])
-def test_every_frame_is_in_one_window(frames, length, shifted):
-    found = windows(frames, length, shifted)
+@pytest.mark.parametrize("turn", range(6))
+def test_every_frame_is_in_one_window(frames, length, turn):
+    found = windows(frames, length, turn)
     assert [i for window in found for i in window] == list(range(frames))
     assert all(0 < len(window) <= length for window in found)
-    assert len(found) <= -(-frames // length) + shifted
+    assert len(found) <= -(-frames // length) + (turn > 0)
 
 
 @pytest.mark.parametrize("frames", [17, 24, 64, 100, 256])
-def test_a_border_is_an_interior_when_shifted(frames):
-    plain, shifted = (windows(frames, 16, s) for s in (False, True))
-    borders = [{window[0] for window in found} - {0} for found in (plain, shifted)]
-    assert not borders[0] & borders[1]
-    assert all(abs(a - b) >= 4 for a in borders[0] for b in borders[1])
-    assert min(len(w) for w in plain + shifted) >= 4
+def test_borders_move_from_turn_to_turn(frames):
+    """No pair of frames is parted twice in six turns, and no window is so short that it sees hardly any time."""
+    layouts = [windows(frames, 16, turn) for turn in range(len(OFFSETS))]
+    borders = [window[0] for layout in layouts for window in layout if window[0]]
+    assert len(set(borders)) == len(borders) or frames < 24  # windows of 8 frames have too few places
+    assert min(len(window) for layout in layouts for window in layout) >= (2 if frames < 24 else 3)
+    assert windows(frames, 16, len(OFFSETS)) == layouts[0]
 
 
 @pytest.mark.parametrize(
