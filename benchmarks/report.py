@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def repeat() -> str:
         if not skip and not word.startswith("--json"):
             words.append(word)
         skip = word == "--json"
-    return " ".join(["python dev.py bench", Path(sys.argv[0]).stem, *words])
+    return shlex.join(["python", "dev.py", "bench", Path(sys.argv[0]).stem, *words])
 
 
 def _cpu_name() -> str:
