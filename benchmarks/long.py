@@ -2,15 +2,14 @@
 
     python dev.py bench long [--frames 16 24 64 256] [--latent 16] [--repeats 3]
 
-At full SD1.5 widths with random weights, EI² r = 2, guidance 1. A run is two steps, with the windows in
-two places. Lengths take turns within a round; figures are medians, on a CPU of the process's
-CPU time. peak: the most that the second of these steps' passes held at once, weights not counted.
+At full SD1.5 widths with random weights, EI² r = 2, guidance 1. A run is two steps, with the windows in two
+places. Lengths take turns within a round; figures are medians, on a CPU of the process's CPU time over its threads.
+peak: the most that a run held at once, weights not counted.
 """
 
 import argparse
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import report
@@ -27,6 +26,7 @@ import sd15  # noqa: E402
 config, windows = in_process.pack("ei2_modules.config"), in_process.pack("ei2_modules.windows")
 sampling, patch = in_process.pack("nodes.host.sampling"), in_process.pack("nodes.host.patch")
 schedule, unet = in_process.pack("ei2_modules.schedule"), in_process.pack("nodes.host.unet")
+memory = in_process.pack("nodes.host.memory")
 STEPS = 2
 
 
@@ -34,10 +34,9 @@ def run(model, frames: int, values) -> float:
     """Seconds a step."""
     noise = sd15.clip(frames, values.latent, values.latent)["samples"] * 13
     grid = schedule.ddim_schedule(unet.sigma_table(model), STEPS)
-    clock = time.monotonic if torch.cuda.is_available() else time.process_time
-    began = clock()
+    began = report.now()
     sampling.sample(model, noise, sd15.caption(), sd15.caption(), 1.0, grid, 0.0, 0, lambda *args: None)
-    return (clock() - began) / STEPS
+    return (report.now() - began) / STEPS
 
 
 def peak(model, frames: int, values) -> float:
@@ -53,11 +52,12 @@ def main() -> None:
     options.add_argument("--latent", type=int, default=16, help="on each side")
     options.add_argument("--ratio", type=int, default=2)
     options.add_argument("--repeats", type=int, default=3)
-    options.add_argument("--precision", choices=("fp32", "fp16", "bf16"), default="fp32")
+    options.add_argument("--precision", choices=memory.PRECISIONS, default="fp32")
     values = report.parse(options)
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[values.precision]
     with torch.inference_mode():
-        model = patch.inflate(sd15.model(dtype), config.InflateOptions(coarse_ratio=values.ratio))
+        model = patch.inflate(
+            sd15.model(memory.PRECISIONS[values.precision]), config.InflateOptions(coarse_ratio=values.ratio)
+        )
         times = {frames: [] for frames in values.frames}
         run(model, values.frames[0], values)  # the first one loads
         for _ in range(values.repeats):

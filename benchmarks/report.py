@@ -7,6 +7,7 @@ import os
 import platform
 import shlex
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -21,6 +22,14 @@ def parse(options: argparse.ArgumentParser, as_json: bool = True) -> argparse.Na
     values = options.parse_args()
     torch.set_num_threads(values.threads)
     return values
+
+
+def now() -> float:
+    """Seconds: of the device where there is one, else of this process's CPU time, a thread's share."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.monotonic()
+    return time.process_time() / torch.get_num_threads()
 
 
 def publish(rows: list[dict], values: argparse.Namespace, notes: tuple[str, ...] = ()) -> None:

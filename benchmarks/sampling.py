@@ -14,7 +14,6 @@ import itertools
 import math
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import report
@@ -31,15 +30,14 @@ import sd15  # noqa: E402
 
 config, patch = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.patch")
 sampling, unet = in_process.pack("nodes.host.sampling"), in_process.pack("nodes.host.unet")
-schedule = in_process.pack("ei2_modules.schedule")
+schedule, memory = in_process.pack("ei2_modules.schedule"), in_process.pack("nodes.host.memory")
 STOCK, INVERSION = "stock KSampler", "inversion, EI² r=2"
 MODES = {"EI² r=2": ("EI²", 2), "EI² r=4": ("EI²", 4), "Tune-A-Video": ("Tune-A-Video", 2)}
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 GUIDANCE = 7.5
 
 
 def models(values) -> dict:
-    base = sd15.model(DTYPES[values.precision])
+    base = sd15.model(memory.PRECISIONS[values.precision])
     found = {STOCK: base}
     for name, (mode, ratio) in MODES.items():
         found[name] = patch.inflate(base, config.InflateOptions.from_mode(mode, "", "", coarse_ratio=ratio))
@@ -61,18 +59,10 @@ def run(name: str, model, steps: int, values, on_step) -> None:
         sampling.sample(model, noise, text, text, GUIDANCE, schedule.ddim_schedule(table, steps), 0.0, 0, on_step)
 
 
-def now() -> float:
-    """Seconds: of the device where there is one, else of this process's CPU time, a thread's share."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        return time.monotonic()
-    return time.process_time() / torch.get_num_threads()
-
-
 def step_seconds(name: str, model, values) -> list[float]:
     """Of each step but the first."""
     times = []
-    run(name, model, values.steps + 1, values, lambda *args: times.append(now()))
+    run(name, model, values.steps + 1, values, lambda *args: times.append(report.now()))
     return [after - before for before, after in itertools.pairwise(times)]
 
 
@@ -115,7 +105,7 @@ def main() -> None:
     options.add_argument("--latent", type=int, default=32, help="on each side")
     options.add_argument("--steps", type=int, default=3)
     options.add_argument("--rounds", type=int, default=1)
-    options.add_argument("--precision", choices=DTYPES, default="fp32")
+    options.add_argument("--precision", choices=memory.PRECISIONS, default="fp32")
     values, rows = report.parse(options), []
     with torch.inference_mode():
         chosen = models(values)

@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import statistics
 import sys
-import time
 from pathlib import Path
 
 import report
@@ -39,16 +38,8 @@ def step_seconds(base, mode: str, ratio: int, values, precision: str) -> tuple[l
     texts = in_process.pack("nodes.host.conditioning").Texts(sd15.caption())
     times, passes = [], []
     with timed_passes(passes):
-        run.execute(model, clip, texts, None, lambda *args: times.append(now()))
+        run.execute(model, clip, texts, None, lambda *args: times.append(report.now()))
     return [after - before for before, after in itertools.pairwise(times)], passes[-1]
-
-
-def now() -> float:
-    """Seconds: of the device where there is one, else of this process's CPU time, a thread's share."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        return time.monotonic()
-    return time.process_time() / torch.get_num_threads()
 
 
 @contextlib.contextmanager
@@ -58,10 +49,10 @@ def timed_passes(found: list[float]):
     original = guider.predict_noise
 
     def predict(*args, **kwargs):
-        began = now()
+        began = report.now()
         out = original(*args, **kwargs)
         if not torch.is_grad_enabled():
-            found.append(now() - began)
+            found.append(report.now() - began)
         return out
 
     guider.predict_noise = predict
