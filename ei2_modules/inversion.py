@@ -67,17 +67,21 @@ def inversion_step(model, x, sigma, sigma_next, iterations, convergence, extra_a
 
 @torch.no_grad()
 def invert_ddim(
-    model, x, sigmas, extra_args=None, callback=None, disable=None, iterations=0, convergence=None
+    model, x, sigmas, extra_args=None, callback=None, disable=None, iterations=0, convergence=None, trajectory=None
 ) -> Tensor:
     """A clean VP latent x at sigmas[0] (abar_0) -> noise at sigmas[-1], VE units; sigmas rising.
 
     model(x, sigma, **extra_args) -> denoised x0. k-diffusion's signature. The model is asked 1 + iterations
-    times a step and never at sigma 0. `convergence` collects how the iterations ended.
+    times a step and never at sigma 0. `convergence` collects how the iterations ended, the list `trajectory` the
+    latents at every sigma, in main memory.
     """
+    trajectory = [] if trajectory is None else trajectory
     convergence = Convergence(iterations) if convergence is None else convergence
     x = x * vp_scale(sigmas[0]).to(x)
+    trajectory.append(x.cpu())
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         x, denoised = inversion_step(model, x, sigma, sigma_next, iterations, convergence, extra_args or {})
+        trajectory.append(x.cpu())
         if callback is not None:
             callback({"x": x, "i": i, "sigma": sigma_next, "denoised": denoised})
     return x

@@ -50,7 +50,9 @@ class InvertVideo(io.ComfyNode):
         schedule = ddim_schedule(sigma_table(model), steps)
         tuned = state.weights is not None
         trip = invert_and_check(model, samples, positive, schedule, fixed_point_iterations, vae, tuned)
-        record = host_latents.Inversion(steps, schedule.sigma_end, state.spec.prediction, state.fingerprint)
+        record = host_latents.Inversion(
+            steps, schedule.sigma_end, state.spec.prediction, state.fingerprint, trip.trajectory
+        )
         show_text(trip.summary)
         plot = plots.curve(trip.per_frame, "round trip at guidance 1: PSNR of every frame, dB", dots=False)
         return io.NodeOutput(host_latents.with_inversion(latents, trip.noise, record), trip.report, plots.image(plot))

@@ -39,7 +39,9 @@ class EI2Sampler(io.ComfyNode):
         conditioning.check(positive, "positive", spec)
         conditioning.check(negative, "negative", spec)
         progress = Progress(model, schedule.steps)
-        edited = sampling.sample(model, samples, positive, negative, cfg, schedule, eta, seed, progress.callback())
+        kept = host_latents.kept_outside_mask(latent)
+        callback = progress.callback()
+        edited = sampling.sample(model, samples, positive, negative, cfg, schedule, eta, seed, callback, kept)
         return io.NodeOutput(host_latents.without_inversion(latent, edited))
 
 
@@ -69,7 +71,8 @@ class EI2DDIMSampler(io.ComfyNode):
     @classmethod
     def execute(cls, model, latent, seed, eta, steps=0, allow_mismatch=False):
         _, _, schedule = _read("EI² DDIM Sampler", model, latent, steps, allow_mismatch)
-        return io.NodeOutput(sampling.ddim_sampler(eta, seed), schedule.descending)
+        sampler = sampling.ddim_sampler(eta, seed, host_latents.kept_outside_mask(latent))
+        return io.NodeOutput(sampler, schedule.descending)
 
 
 def _read(node: str, model, latent, steps: int, allow_mismatch: bool):

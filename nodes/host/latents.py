@@ -1,15 +1,17 @@
 """Checks a LATENT, and carries the schedule that an inverted one was made with."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.fingerprint import FINGERPRINT_TOLERANCE, distance
 from ...ei2_modules.inflate import UNetSpec
+from ...ei2_modules.masked_edit import SourceOutsideMask
 from ...ei2_modules.schedule import Schedule, ddim_schedule
 
+MASK = "noise_mask"  # the host's key in the LATENT dict
 SAME_SIGMA = 1e-3  # relative: the same table, stored in another precision
 KEY = "ei2_inversion"  # in the LATENT dict, beside "samples"
 
@@ -22,6 +24,8 @@ class Inversion:
     sigma_end: float
     prediction: str
     fingerprint: list[float]
+    trajectory: list[torch.Tensor] = field(compare=False, repr=False)  # of the clip, at every sigma of its schedule
+    mask: torch.Tensor | None = field(default=None, compare=False, repr=False)  # that the clip came with
 
 
 def clip_latents(latent: dict, spec: UNetSpec) -> torch.Tensor:
@@ -50,8 +54,37 @@ def clip_latents(latent: dict, spec: UNetSpec) -> torch.Tensor:
 
 
 def with_inversion(latent: dict, samples: torch.Tensor, inversion: Inversion) -> dict:
-    """A new LATENT dict of inverted noise. A noise mask goes: it would blend clean noise into it."""
-    return {**{k: v for k, v in latent.items() if k != "noise_mask"}, "samples": samples, KEY: inversion}
+    """A new LATENT dict of inverted noise. A noise mask moves into the record: stock samplers would misread it."""
+    inversion = replace(inversion, mask=latent.get(MASK))
+    return {**{k: v for k, v in latent.items() if k != MASK}, "samples": samples, KEY: inversion}
+
+
+def kept_outside_mask(latent: dict) -> SourceOutsideMask | None:
+    """What the noise mask of an inverted latent keeps of its source, set before the inversion or after it.
+
+    Raises EI2Error for a mask that does not fit the frames, or without a record of the source.
+    """
+    inversion, frames = latent.get(KEY), len(latent["samples"])
+    mask = latent.get(MASK, inversion.mask if inversion else None)
+    if mask is None:
+        return None
+    if inversion is None:
+        raise EI2Error(
+            "The latent carries a noise mask, but its record of the clip is lost (Save Latent drops it), so nothing "
+            "can be kept outside the mask. Wire the latent of DDIM Invert Video, or take the mask off."
+        )
+    count = mask.reshape(-1, *mask.shape[-2:]).shape[0]
+    if count not in (1, frames):
+        raise EI2Error(
+            f"The noise mask has {count} frames and the clip {frames}. Give one mask for all frames, or one a frame."
+        )
+    before, now = inversion.trajectory[0].shape, latent["samples"].shape
+    if before != now:
+        raise EI2Error(
+            f"The latent was cut after its inversion, from {tuple(before)} to {tuple(now)}, so nothing can be kept "
+            "outside the noise mask. Cut the clip before DDIM Invert Video."
+        )
+    return SourceOutsideMask(mask, inversion.trajectory)
 
 
 def without_inversion(latent: dict, samples: torch.Tensor) -> dict:

@@ -19,6 +19,7 @@ class RoundTrip:
     """Inverted noise and how well it leads back."""
 
     noise: torch.Tensor
+    trajectory: list[torch.Tensor]  # the latents on the way there, in the model's scale
     per_frame: list[float]  # dB, in pixels where there is a VAE
     lines: list[str]
 
@@ -38,8 +39,10 @@ class RoundTrip:
 def invert_and_check(model, samples, positive, schedule: Schedule, iterations: int, vae, tuned: bool) -> RoundTrip:
     """With iterations the plain rule is run too, so that the report shows what they gained."""
     passes = 4 if iterations else 2
-    progress = Progress(model, passes * schedule.steps)
-    noise, convergence = sampling.invert(model, samples, positive, schedule, iterations, progress.callback())
+    progress, trajectory = Progress(model, passes * schedule.steps), []
+    noise, convergence = sampling.invert(
+        model, samples, positive, schedule, iterations, progress.callback(), trajectory
+    )
     back = _sample_back(model, noise, positive, schedule, progress)
     per_frame = psnr(back.cpu(), samples.cpu(), span(samples)).tolist()
     lines = [
@@ -58,7 +61,7 @@ def invert_and_check(model, samples, positive, schedule: Schedule, iterations: i
     warning = poor(per_frame, schedule.steps, iterations, dtype, tuned)
     if warning:
         logging.warning("EI²: %s", warning)
-    return RoundTrip(noise, per_frame, lines, warning)
+    return RoundTrip(noise, trajectory, per_frame, lines, warning)
 
 
 def poor(per_frame: list[float], steps: int, iterations: int, dtype: torch.dtype, tuned: bool) -> str | None:

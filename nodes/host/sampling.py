@@ -1,38 +1,57 @@
 """Inversion and sampling through the host's guider, so that ControlNet, LoRA and previews work as usual."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import comfy.sampler_helpers
 import comfy.samplers
 import torch
 
 from ...ei2_modules.inversion import Convergence, invert_ddim
+from ...ei2_modules.masked_edit import SourceOutsideMask
 from ...ei2_modules.sampling import sample_ddim
 from ...ei2_modules.schedule import Schedule
 
 
-def invert(model, samples, positive, schedule: Schedule, iterations: int, callback: Callable):
-    """Clean latents -> (noise at schedule.sigma_end, Convergence), both in the LATENT scale of the host."""
+def invert(model, samples, positive, schedule: Schedule, iterations: int, callback: Callable, trajectory=None):
+    """Clean latents -> (noise at schedule.sigma_end, Convergence), both in the LATENT scale of the host.
+
+    trajectory: a list for the latents at every sigma of the schedule, in the model's scale.
+    """
     convergence = Convergence(iterations)
-    options = {"iterations": iterations, "convergence": convergence}
+    options = {"iterations": iterations, "convergence": convergence, "trajectory": trajectory}
     sampler = comfy.samplers.KSAMPLER(invert_ddim, extra_options=options)
     guider = _guider(model, positive, positive, cfg=1.0)
     return _run(guider, sampler, samples, schedule.sigmas, callback), convergence
 
 
-def sample(model, samples, positive, negative, cfg: float, schedule: Schedule, eta: float, seed: int, callback):
+def sample(
+    model, samples, positive, negative, cfg: float, schedule: Schedule, eta: float, seed: int, callback, kept=None
+):
     """Inverted noise -> clean latents."""
     guider = _guider(model, positive, negative, cfg)
-    return _run(guider, ddim_sampler(eta, seed), samples, schedule.descending, callback, seed)
+    return _run(guider, ddim_sampler(eta, seed, kept), samples, schedule.descending, callback, seed)
 
 
-def ddim_sampler(eta: float, seed: int):
-    """Published DDIM as a host SAMPLER. For eta 0 the seed plays no part."""
+def ddim_sampler(eta: float, seed: int, kept: SourceOutsideMask | None = None):
+    """Published DDIM as a host SAMPLER. For eta 0 the seed plays no part. kept: with a mask of any size."""
 
     def run(model, x, sigmas, extra_args=None, callback=None, disable=None):
-        generator = torch.Generator().manual_seed(seed)
-        return sample_ddim(model, x, sigmas, extra_args, callback, disable, eta=eta, generator=generator)
+        generator, keep = torch.Generator().manual_seed(seed), None
+        if kept is not None:
+            keep = replace(kept, mask=comfy.sampler_helpers.prepare_mask(kept.mask, x.shape, x.device))
+        return sample_ddim(model, x, sigmas, extra_args, callback, disable, eta=eta, generator=generator, keep=keep)
 
-    return comfy.samplers.KSAMPLER(run)
+    return _OwnMask(run)
+
+
+class _OwnMask(comfy.samplers.KSAMPLER):
+    """Without the host's masking: what it takes for the source is the noise that we start from."""
+
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+    ):
+        return super().sample(model_wrap, sigmas, extra_args, callback, noise, latent_image, None, disable_pbar)
 
 
 def _guider(model, positive, negative, cfg: float):

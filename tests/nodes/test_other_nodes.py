@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from mini import caption, clip, inflate, invert, model, pack, run, sample, tune
+from mini import caption, inflate, invert, model, pack, run, sample, tune
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 
@@ -95,13 +95,6 @@ def test_noise_of_the_same_checkpoint_tuned_otherwise_is_taken():
     m = model()
     latent = invert(inflate(m))[0]
     assert torch.isfinite(sample(inflate(m, "Tune-A-Video"), latent)).all()
-
-
-def test_a_noise_mask_does_not_reach_the_noise():
-    """Both ways of sampling give the same latents, whatever the clip carried."""
-    latents = {**clip(), "noise_mask": torch.ones(3, 64, 64), "batch_index": [0, 1, 2]}
-    noise = invert(inflate(model()), latents)[0]
-    assert "noise_mask" not in noise and noise["batch_index"] == [0, 1, 2] and "noise_mask" in latents
 
 
 def test_another_coarse_ratio_is_said(caplog):

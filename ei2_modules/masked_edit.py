@@ -1,0 +1,22 @@
+"""Editing inside a mask only (ours): outside it the clip keeps the latents that its inversion went through."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SourceOutsideMask:
+    """Puts the source back after a step of sampling.
+
+    mask: (n or 1, c or 1, h, w), 1 where the clip may change, 0 where it stays, between them a blend.
+    trajectory: the latents (n, c, h, w) of the inversion at every sigma of its grid, rising.
+    """
+
+    mask: Tensor
+    trajectory: Sequence[Tensor]
+
+    def __call__(self, x: Tensor, level: int) -> Tensor:
+        """x: the edited latents at the grid's sigma number `level`."""
+        return x * self.mask + self.trajectory[level].to(x) * (1 - self.mask)
