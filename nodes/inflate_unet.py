@@ -12,10 +12,13 @@ class InflateUNet(io.ComfyNode):
             node_id="EI2InflateUNet",
             display_name="Inflate UNet to EI²",
             category=CATEGORY,
-            description="Lets an SD1.x image model see all frames of a clip at once: frame attention in place of "
-            "self-attention, and a temporal module after every feed-forward. The model that comes in is not changed.",
+            description="Lets an image model (SD1.x, SD2.x, SDXL) see all frames of a clip at once: frame attention in "
+            "place of self-attention, and a temporal module after every feed-forward. The model that comes in is not "
+            "changed.",
             inputs=[
-                io.Model.Input("model", tooltip="An SD1.x checkpoint (eps or v), with or without LoRAs."),
+                io.Model.Input(
+                    "model", tooltip="A checkpoint of SD1.x, SD2.x or SDXL (eps or v), with or without LoRAs."
+                ),
                 io.Combo.Input(
                     "mode",
                     options=[*MODES, CUSTOM],

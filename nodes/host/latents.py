@@ -35,7 +35,7 @@ def clip_latents(latent: dict, spec: UNetSpec) -> torch.Tensor:
         shape = "nested" if getattr(samples, "is_nested", False) else tuple(samples.shape)
         raise EI2Error(
             f"The latents have shape {shape}, but frames of an image model have 4 dimensions (frames, channels, "
-            "height, width). Encode the clip with the VAE of an SD1.x checkpoint."
+            "height, width). Encode the clip with the VAE of the same checkpoint."
         )
     frames, channels, height, width = samples.shape
     if frames == 0:

@@ -14,15 +14,16 @@ _PLACE = re.compile(r"(?:(input|output)_blocks\.(\d+)|middle_block)\.\d+\.transf
 
 def describe(model) -> UNetSpec:
     """The UNet behind a ModelPatcher. Raises EI2Error for a model without image transformer blocks."""
-    unet = model.model.diffusion_model
+    unet, family = model.model.diffusion_model, type(model.model.model_config).__name__
     blocks = tuple(_blocks(unet))
     if not blocks or any("time_stack" in name for name, _ in unet.named_modules()):
         raise EI2Error(
-            f"{type(unet).__name__} is not an image UNet with transformer blocks ({len(blocks)} found): EI² works with "
-            "Stable Diffusion 1.x checkpoints, not with DiT (SD3, Flux, ...) or video models. Load an SD1.x checkpoint."
+            f"This is a {family} model ({type(unet).__name__}), not an image UNet with transformer blocks. EI² works "
+            "with checkpoints of Stable Diffusion 1.x, 2.x and XL, not with DiT (SD3, Flux, ...) or video models. Load "
+            "one of those."
         )
     return UNetSpec(
-        family=type(model.model.model_config).__name__,
+        family=family,
         prediction=prediction_type(model),
         context_dim=unet.get_submodule(blocks[0].path).attn2.to_k.in_features,
         channels=model.get_model_object("latent_format").latent_channels,
@@ -41,8 +42,8 @@ def prediction_type(model) -> str:
     if not discrete or steps != 1000 or parameterisation not in kinds:
         raise EI2Error(
             f"This model predicts by {parameterisation} on {type(sampling).__mro__[1].__name__} with {steps} timesteps"
-            ": EI² needs eps- or v-prediction on the 1000-step Stable Diffusion schedule. Load an SD1.x checkpoint "
-            "(not an LCM or flow one)."
+            ": EI² needs eps- or v-prediction on the 1000-step Stable Diffusion schedule. Load a checkpoint of "
+            "Stable Diffusion 1.x, 2.x or XL (not an LCM, EDM or flow one)."
         )
     return kinds[parameterisation]
 

@@ -8,25 +8,6 @@ from mini import caption, clip, inflate, invert, model, pack, plain_sample, run,
 EI2Error = pack("ei2_modules.errors").EI2Error
 
 
-class DiT(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.blocks = torch.nn.ModuleList([torch.nn.Linear(4, 4)])
-        self.dtype = torch.float32
-
-
-def dit():
-    m = model()
-    m.model.diffusion_model = DiT()
-    return m
-
-
-def video_unet():
-    m = model()
-    m.model.diffusion_model.time_stack = torch.nn.Linear(1, 1)
-    return m
-
-
 def flow():
     import comfy.model_sampling
 
@@ -58,8 +39,6 @@ def ready():
 
 
 WRONG_MODELS = {
-    "a DiT": (lambda: inflate(dit()), "DiT is not an image UNet.*SD1.x"),
-    "a video UNet": (lambda: inflate(video_unet()), "not an image UNet"),
     "a flow model": (lambda: inflate(flow()), "eps- or v-prediction"),
     "tuning a plain model": (lambda: tune(model()), "One-Shot Tune needs an inflated model.*Inflate UNet"),
     "inverting with a plain model": (lambda: invert(model()), "DDIM Invert Video needs an inflated model"),
