@@ -21,7 +21,7 @@ import in_process
 
 in_process.load_host()
 in_process.load_pack()
-import sd15  # noqa: E402
+import base_models  # noqa: E402
 
 config, windows = in_process.pack("ei2_modules.config"), in_process.pack("ei2_modules.windows")
 sampling, patch = in_process.pack("nodes.host.sampling"), in_process.pack("nodes.host.patch")
@@ -32,10 +32,10 @@ STEPS = 2
 
 def run(model, frames: int, values) -> float:
     """Seconds a step."""
-    noise = sd15.clip(frames, values.latent, values.latent)["samples"] * 13
+    noise = base_models.clip(frames, values.latent, values.latent)["samples"] * 13
     grid = schedule.ddim_schedule(unet.sigma_table(model), STEPS)
     began = report.now()
-    sampling.sample(model, noise, sd15.caption(), sd15.caption(), 1.0, grid, 0.0, 0, lambda *args: None)
+    sampling.sample(model, noise, base_models.caption(), base_models.caption(), 1.0, grid, 0.0, 0, lambda *args: None)
     return (report.now() - began) / STEPS
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     values = report.parse(options)
     with torch.inference_mode():
         model = patch.inflate(
-            sd15.model(memory.PRECISIONS[values.precision]), config.InflateOptions(coarse_ratio=values.ratio)
+            base_models.model(memory.PRECISIONS[values.precision]), config.InflateOptions(coarse_ratio=values.ratio)
         )
         times = {frames: [] for frames in values.frames}
         run(model, values.frames[0], values)  # the first one loads

@@ -25,8 +25,8 @@ import in_process
 
 in_process.load_host()
 in_process.load_pack()
+import base_models  # noqa: E402
 import comfy.sample  # noqa: E402
-import sd15  # noqa: E402
 
 config, patch = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.patch")
 sampling, unet = in_process.pack("nodes.host.sampling"), in_process.pack("nodes.host.unet")
@@ -37,7 +37,7 @@ GUIDANCE = 7.5
 
 
 def models(values) -> dict:
-    base = sd15.model(memory.PRECISIONS[values.precision])
+    base = base_models.model(memory.PRECISIONS[values.precision])
     found = {STOCK: base}
     for name, (mode, ratio) in MODES.items():
         found[name] = patch.inflate(base, config.InflateOptions.from_mode(mode, "", "", coarse_ratio=ratio))
@@ -46,8 +46,8 @@ def models(values) -> dict:
 
 def run(name: str, model, steps: int, values, on_step) -> None:
     """Through the way a user takes."""
-    noise = sd15.clip(values.frames, values.latent, values.latent)["samples"]
-    text, table = sd15.caption(), unet.sigma_table(model)
+    noise = base_models.clip(values.frames, values.latent, values.latent)["samples"]
+    text, table = base_models.caption(), unet.sigma_table(model)
     if name == STOCK:
         comfy.sample.sample(
             model, noise, steps, GUIDANCE, "euler", "normal", text, text, torch.zeros_like(noise),

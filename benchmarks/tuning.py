@@ -22,7 +22,7 @@ import in_process
 
 in_process.load_host()
 in_process.load_pack()
-import sd15  # noqa: E402
+import base_models  # noqa: E402
 
 MODES = {"EI² r=2": ("EI²", 2), "EI² r=4": ("EI²", 4), "Tune-A-Video": ("Tune-A-Video", 2)}
 
@@ -34,8 +34,8 @@ def step_seconds(base, mode: str, ratio: int, values, precision: str) -> tuple[l
     state = patch.inflated_state(model, "this benchmark")
     options = config.TuningOptions(values.steps + 1)
     run = in_process.pack("nodes.host.training").TuningRun(state, options, precision, values.checkpointing)
-    clip = sd15.clip(values.frames, values.latent, values.latent)["samples"]
-    texts = in_process.pack("nodes.host.conditioning").Texts(sd15.caption())
+    clip = base_models.clip(values.frames, values.latent, values.latent)["samples"]
+    texts = in_process.pack("nodes.host.conditioning").Texts(base_models.caption())
     times, passes = [], []
     with timed_passes(passes):
         run.execute(model, clip, texts, None, lambda *args: times.append(report.now()))
@@ -72,7 +72,7 @@ def main() -> None:
     options.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     values, rows = report.parse(options), []
     with torch.inference_mode():
-        base = sd15.model()
+        base = base_models.model()
         for precision in values.precision:
             seconds, passes = {name: [] for name in MODES}, {name: [] for name in MODES}
             for _ in range(values.rounds):

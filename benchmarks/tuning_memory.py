@@ -1,6 +1,7 @@
-"""What one tuning step needs at full SD1.5 widths: the constants behind gradient checkpointing "auto".
+"""What one tuning step needs at full widths: the constants behind gradient checkpointing "auto".
 
     python dev.py bench tuning_memory [--frames 8] [--latent 8 16 32] [--precision fp32 bf16]
+    python dev.py bench tuning_memory --family sdxl --width 128    (320, its own, takes some 20 GiB)
 
 kept:  storages that autograd saves in the forward pass of one real step, weights not counted. Hooks do not
        nest: inside a checkpointed block only the checkpoint's own hook sees what is saved, which is right,
@@ -8,7 +9,7 @@ kept:  storages that autograd saves in the forward pass of one real step, weight
 peak:  the most that was alive at once in forward and backward, temporaries and one recomputed block included.
 fixed: the part that does not grow with the latent (weights cast or normalised for this step), from a line
        through this size and the one before; per pixel: the slope of that line, per frame, latent pixel and
-       byte of precision.
+       byte of precision. In proportion to the width.
 estimate: what nodes/host/preflight.py says of it before the step.
 """
 
@@ -27,7 +28,7 @@ import in_process
 
 in_process.load_host()
 in_process.load_pack()
-import sd15  # noqa: E402
+import base_models  # noqa: E402
 
 training = in_process.pack("nodes.host.training")
 GIB = 2**30
@@ -72,11 +73,11 @@ def during_forward_and_backward(*watchers):
         handle.remove()
 
 
-def one_step(model, samples, precision: str, checkpointing: str) -> dict:
+def one_step(model, samples, text, precision: str, checkpointing: str) -> dict:
     """Bytes kept and bytes at the peak of a run of one step."""
     state = in_process.pack("nodes.host.patch").inflated_state(model, "this benchmark")
     run = training.TuningRun(state, in_process.pack("ei2_modules.config").TuningOptions(1), precision, checkpointing)
-    texts = in_process.pack("nodes.host.conditioning").Texts(sd15.caption())
+    texts = in_process.pack("nodes.host.conditioning").Texts(text)
     saved = Saved(lambda: (model.model, run.tuning.trainables))
     alive = Alive()
     with during_forward_and_backward(saved.hooks(), alive):
@@ -85,12 +86,13 @@ def one_step(model, samples, precision: str, checkpointing: str) -> dict:
     return {"kept": sum(saved.sizes.values()), "peak": alive.peak, "estimate": estimate}
 
 
-def rows_of(model, frames: int, sides: list[int], precision: str, checkpointing: str) -> list[dict]:
+def rows_of(model, values, frames: int, precision: str, checkpointing: str) -> list[dict]:
     """One row a size, each with the line through it and the size before."""
     rows, before = [], None
     width = in_process.pack("nodes.host.memory").PRECISIONS[precision].itemsize
-    for side in sides:
-        found = one_step(model, sd15.clip(frames, side, side)["samples"], precision, checkpointing)
+    for side in sorted(values.latent):
+        clip, text = base_models.clip(frames, side, side)["samples"], base_models.caption(values.family)
+        found = one_step(model, clip, text, precision, checkpointing)
         found["units"] = frames * side * side * width
         row = {"frames": frames, "latent": side, "precision": precision, "checkpointing": checkpointing}
         for name in ("kept", "peak"):
@@ -113,14 +115,17 @@ def main() -> None:
     options.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     options.add_argument("--checkpointing", nargs="+", default=["off", "on"])
     options.add_argument("--mode", default="EI²")
+    options.add_argument("--family", choices=base_models.FAMILIES, default="sd15")
+    options.add_argument("--width", type=int, default=320, help="of the UNet's first level")
     values, rows = report.parse(options), []
     chosen = in_process.pack("ei2_modules.config").InflateOptions.from_mode(values.mode, "", "")
     with torch.inference_mode():
-        model = in_process.pack("nodes.host.patch").inflate(sd15.model(), chosen)
+        base = base_models.model(family=values.family, width=values.width)
+        model = in_process.pack("nodes.host.patch").inflate(base, chosen)
         for frames in values.frames:
             for precision in values.precision:
                 for checkpointing in values.checkpointing:
-                    rows += rows_of(model, frames, sorted(values.latent), precision, checkpointing)
+                    rows += rows_of(model, values, frames, precision, checkpointing)
     report.publish(rows, values)
 
 

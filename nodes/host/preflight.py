@@ -6,12 +6,14 @@ import comfy.model_management as mm
 import torch
 
 from ...ei2_modules.errors import EI2Error
+from .unet import attended_channels
 
-# Bytes that one training step holds at its peak, per frame, latent pixel and byte of precision: measured at full SD1.5
-# widths, FFAM r = 2, STAM and 8 frames by benchmarks/tuning_memory.py. In proportion to the width of the UNet.
-PLAIN_BYTES, CHECKPOINTED_BYTES = 132_000, 26_000
-KEY_BYTES = 1_400  # more for each frame beyond 8: every frame looks at the coarse tokens of all others
-WIDTH, FRAMES = 320, 8  # of what was measured
+# Bytes that one training step holds at its peak, per frame, latent pixel and byte of precision: measured by
+# benchmarks/tuning_memory.py with FFAM r = 2, STAM and 8 frames, on UNets of SD1.5's and SDXL's shape.
+BLOCK_BYTES = 35.5  # for each channel of the transformer blocks, by the share of the pixels that they see
+UNET_BYTES, CHECKPOINTED_BYTES = 100, 81  # for each channel of the UNet's first level: the rest, or all there is
+KEY_BYTES = 0.5  # as BLOCK_BYTES, for each frame beyond 8: every frame looks at the coarse tokens of all others
+FRAMES = 8  # of what was measured
 MARGIN = 1.15  # beyond it a tuning is refused. The estimate was 3 % too high for 8 frames of 256x256, and never too low
 #                by more than rounding without checkpointing; for tiny clips it is up to a third too high
 ROOMY = 0.8  # of the free memory: above it "auto" checkpoints
@@ -28,7 +30,8 @@ class Demand:
     width: int
     dtype: torch.dtype
     checkpointing: bool
-    unet_width: int
+    unet_width: int  # channels of its first level
+    block_width: float  # channels of all transformer blocks, each by its share of the pixels
     casts: int  # bytes of weights that are converted for the step, and kept until its backward pass
     optimiser: int  # bytes of gradients and AdamW's two moments
     factor: int = 8  # pixels a latent pixel is wide
@@ -39,16 +42,19 @@ class Demand:
         frames, _, height, width = samples.shape
         unet, factor = model.model.diffusion_model, getattr(model.model.latent_format, "spatial_downscale_ratio", 8)
         casts = sum(p.numel() for p in unet.parameters() if p.dtype != dtype) * dtype.itemsize
-        return cls(frames, height, width, dtype, False, unet.model_channels, casts, 12 * trained, factor)
+        wide = unet.model_channels, attended_channels(unet)
+        return cls(frames, height, width, dtype, False, *wide, casts, 12 * trained, factor)
 
     @property
     def bytes(self) -> int:
         """Estimated, at the peak."""
-        each = CHECKPOINTED_BYTES if self.checkpointing else PLAIN_BYTES
-        each += KEY_BYTES * max(0, self.frames - FRAMES)
+        each = CHECKPOINTED_BYTES * self.unet_width
+        if not self.checkpointing:
+            each = UNET_BYTES * self.unet_width + BLOCK_BYTES * self.block_width
+        each += KEY_BYTES * self.block_width * max(0, self.frames - FRAMES)
         pixels = self.frames * self.height * self.width * self.dtype.itemsize
         casts = 0 if self.checkpointing else self.casts  # recomputed blocks convert theirs again
-        return int(pixels * each * self.unet_width / WIDTH) + casts + self.optimiser
+        return int(pixels * each) + casts + self.optimiser
 
     def choose(self, choice: str, device: torch.device) -> "Demand":
         """With checkpointing as chosen; for "auto" where a step would not fit well in what is free now.

@@ -3,15 +3,18 @@
 import re
 from dataclasses import replace
 
+import base_models
 import comfy.model_management
+import comfy.ops
 import pytest
 import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from mini import clip, inflate, model, pack, tune
 
-preflight = pack("nodes.host.preflight")
+preflight, unet = pack("nodes.host.preflight"), pack("nodes.host.unet")
 EI2Error = pack("ei2_modules.errors").EI2Error
 GIB = 2**30
-SD15 = preflight.Demand(8, 64, 64, torch.float32, False, 320, 0, 12 * 74_354_880)
+SD15 = preflight.Demand(8, 64, 64, torch.float32, False, 320, 2820, 0, 12 * 74_354_880)
 
 
 @pytest.fixture
@@ -30,6 +33,19 @@ def test_the_estimate_of_sd15(changes, least, most):
     assert least < replace(SD15, **changes).bytes / GIB < most
 
 
+# By hand: blocks of a level times its channels and its share of the pixels.
+SHAPES = {
+    "sd15": 5 * 320 + 5 * 640 / 4 + 5 * 1280 / 16 + 1280 / 64,
+    "sdxl": 2 * 5 * 640 / 4 + (10 * 5 + 10) * 1280 / 16,
+}
+
+
+@pytest.mark.parametrize("family, channels", SHAPES.items())
+def test_channels_of_the_transformer_blocks(family, channels):
+    config = {**base_models.FAMILIES[family][1], "operations": comfy.ops.disable_weight_init, "device": "meta"}
+    assert unet.attended_channels(UNetModel(**config)) == channels
+
+
 # free bytes as a share of what is needed without checkpointing -> whether "auto" checkpoints
 CHOICES = [("auto", 2.0, False), ("auto", 0.9, True), ("auto", 1.3, False), ("off", 0.9, False), ("on", 2.0, True)]
 
@@ -41,7 +57,7 @@ def test_checkpointing_is_chosen_by_what_is_free(free, choice, share, expected):
 
 
 REFUSED = {
-    "off": ("off", 10, r"16.9 GiB for a step, and 10.0 GiB are free.*gradient_checkpointing to on \(4.* GiB\).*bf16"),
+    "off": ("off", 10, r"17.0 GiB for a step, and 10.0 GiB are free.*gradient_checkpointing to on \(4.* GiB\).*bf16"),
     "auto": ("auto", 2, r"gradient checkpointing on, need about 4.* set window to 2 frames"),
     "on": ("on", 2, r"set window to 2 frames, or make the frames \d+x\d+"),
 }
