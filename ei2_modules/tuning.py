@@ -45,19 +45,20 @@ class Tuning:
         return len(self.losses)
 
     def steps(
-        self, denoise: Callable[[Tensor, Tensor], Tensor], clean: Tensor, sigma_table: Tensor, prediction: str
+        self, denoise: Callable[[Tensor, Tensor, range], Tensor], clean: Tensor, sigma_table: Tensor, prediction: str
     ) -> Iterator[Step]:
         """Yield after every step until `options.steps` are done.
 
-        denoise(x, sigma): differentiable; x (n, c, h, w) in VE units, sigma (n,) -> x0.
+        denoise(x, sigma, frames): differentiable; x (n, c, h, w) in VE units, sigma (n,), frames of the clip -> x0.
         clean: (n, c, h, w) latents, scaled as the model takes them. sigma_table: (1000,). Of a clip longer than
         `options.window` each step sees another run of so many frames.
         Raises DivergedError before a loss or gradient that is not finite can touch the weights.
         """
         while self.done < self.options.steps:
-            window, noise, sigma = draw(clean, sigma_table, self.generator, self.options.window)
+            frames, noise, sigma = draw(clean, sigma_table, self.generator, self.options.window)
+            window = clean[frames.start : frames.stop]
             x = add_noise(window, noise, sigma)
-            loss = diffusion_loss(prediction, x, denoise(x, sigma.expand(len(x))), window, noise, sigma)
+            loss = diffusion_loss(prediction, x, denoise(x, sigma.expand(len(x)), frames), window, noise, sigma)
             yield self._step(loss)
 
     def _step(self, loss: Tensor) -> Step:
@@ -106,7 +107,7 @@ class Tuning:
         self.losses = [float(loss) for loss in plain["losses"]]
 
 
-def draw(clean: Tensor, sigma_table: Tensor, generator: torch.Generator, window: int) -> tuple[Tensor, Tensor, Tensor]:
+def draw(clean: Tensor, sigma_table: Tensor, generator: torch.Generator, window: int) -> tuple[range, Tensor, Tensor]:
     """A run of at most `window` frames of the clip, independent noise for each of them, one timestep for all.
 
     Drawn on the CPU for repeatability; a clip that fits the window draws nothing for its place.
@@ -116,7 +117,7 @@ def draw(clean: Tensor, sigma_table: Tensor, generator: torch.Generator, window:
     timestep = int(torch.randint(len(sigma_table), (), generator=generator))
     spare = len(clean) - length
     first = int(torch.randint(spare + 1, (), generator=generator)) if spare else 0
-    return clean[first : first + length], noise, sigma_table[timestep].to(clean)
+    return range(first, first + length), noise, sigma_table[timestep].to(clean)
 
 
 def make_optimiser(trainables: nn.Module, options: TuningOptions) -> torch.optim.AdamW:

@@ -1,6 +1,10 @@
 """Checks conditioning before work starts, and frees it from the host's inference mode for tuning."""
 
+import copy
 from dataclasses import dataclass
+
+import torch
+from comfy.controlnet import ControlBase
 
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.inflate import UNetSpec
@@ -28,7 +32,7 @@ def check(conditioning, name: str, spec: UNetSpec) -> None:
 
 
 def check_for_tuning(conditioning, name: str) -> None:
-    """Tuning learns the whole clip at every timestep from its caption alone."""
+    """Tuning learns the whole clip at every timestep from its caption, and from hints of ControlNets beside it."""
     for i, (_, options) in enumerate(conditioning, 1):
         limits = [what for what, limited in LIMITS.items() if limited(options)]
         if limits:
@@ -40,7 +44,6 @@ def check_for_tuning(conditioning, name: str) -> None:
 
 
 LIMITS = {
-    "a ControlNet": lambda options: "control" in options,
     "an area": lambda options: "area" in options,
     "a mask": lambda options: "mask" in options,
     "a timestep range": lambda options: options.get("start_percent", 0) > 0 or options.get("end_percent", 1) < 1,
@@ -49,9 +52,25 @@ LIMITS = {
 
 
 def out_of_inference_mode(value):
-    """A copy whose tensors autograd may save. Call it outside inference mode."""
+    """A copy whose tensors autograd may save, with ControlNets of its own. Call it outside inference mode."""
+    if isinstance(value, ControlBase):
+        value = copy.copy(value)
+        value.previous_controlnet = out_of_inference_mode(value.previous_controlnet)
+        return value
     if isinstance(value, dict):
         return {k: out_of_inference_mode(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(out_of_inference_mode(v) for v in value)
     return value.clone() if hasattr(value, "is_inference") and value.is_inference() else value
+
+
+def has_control(conditioning) -> bool:
+    return any("control" in options for _, options in conditioning)
+
+
+def freeze_controls(conds: list[dict]) -> list[dict]:
+    """Of the host's own form of conditioning: nothing of these ControlNets is kept for a backward pass from now on."""
+    for cond in conds:
+        if "control" in cond:
+            cond["control"].get_control = torch.no_grad()(cond["control"].get_control)
+    return conds

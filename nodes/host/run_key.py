@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
+from comfy.controlnet import ControlNet
 
 from ...ei2_modules.config import TuningOptions
 from ...ei2_modules.tuning_state import RunKey
@@ -59,11 +60,21 @@ def _bytes(value) -> Iterator[bytes]:
             yield from _bytes(item)
     elif value is None or isinstance(value, (str, int, float)):
         yield repr(value).encode()
+    elif type(value) is ControlNet:
+        yield from _bytes(_control(value))
     elif isinstance(getattr(value, "weights", None), (list, tuple)):  # a LoRA in the host's hands
         yield type(value).__name__.encode()
         yield from _bytes(value.weights)
     else:
         raise TypeError(type(value).__name__)
+
+
+def _control(control: ControlNet) -> list:
+    """All that its residuals depend on; what is none of the ordinary kinds of value cannot be compared."""
+    plain = ("strength", "timestep_percent_range", "global_average_pooling", "upscale_algorithm", "extra_args",
+             "cond_hint_original", "extra_concat_orig", "vae", "extra_hooks", "previous_controlnet")  # fmt: skip
+    wrapped = control.control_model_wrapped
+    return [[getattr(control, name) for name in plain], wrapped.model.state_dict(), wrapped.patches]
 
 
 def _patches(model, state: Inflated) -> str | None:

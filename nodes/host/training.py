@@ -32,6 +32,7 @@ from .preflight import Demand
 from .progress import say
 from .run_card import PeakMemory
 from .unet import sigma_table
+from .windows import conds_of_frames
 
 PREVIEW_TIMESTEPS = (0, 175, 350, 525, 700)  # of a quick sample: from so far up, colours and details are open
 PREVIEW_STEPS = len(PREVIEW_TIMESTEPS) - 1
@@ -81,6 +82,8 @@ class TuningRun:
     def _tune(self, model, samples, texts, start, on_step, dtype) -> None:
         spec, options = self.state.spec, self.state.options
         clone = _clone_for_tuning(model, self.state.weights, dtype)
+        if conditioning.has_control(texts.positive):
+            _unshare_skips(clone)
         with memory.loaded_for_training(clone, spec) as unet:
             base = {path: unet.get_submodule(path).weight for path in spec.query_paths()}
             trainables = Trainables(spec, options, base, start.tensors if start else None)
@@ -165,13 +168,16 @@ class _Guider(comfy.samplers.CFGGuider):
         self.inner_set_conds({name: conditioning.out_of_inference_mode(text) for name, text in texts.items()})
 
     def run(self, samples, body: Callable) -> None:
+        self.frames = len(samples)
         table = self.model_patcher.get_model_object("model_sampling").sigmas
         sampler = _LoopSampler(self, body)
         self.sample(torch.zeros_like(samples), samples, sampler, table.flip(0).clone(), disable_pbar=True)
 
-    def denoise(self, x, sigma):
-        """x0 under the caption alone, differentiable."""
-        return self(x, sigma, **self.extra_args)
+    def denoise(self, x, sigma, frames: range):
+        """x0 of these frames of the clip under their caption alone, differentiable."""
+        caption = conds_of_frames(self.conds["positive"], list(frames), self.frames)
+        with self._under(conditioning.freeze_controls(caption)):
+            return self(x, sigma, **self.extra_args)
 
     def quick_sample(self, clean, sigmas, seed: int) -> Callable:
         """A function that samples the clip under the validation text, from noise over it that never changes."""
@@ -179,16 +185,21 @@ class _Guider(comfy.samplers.CFGGuider):
         x = clean + sigmas[0] * noise
 
         def sample():
-            caption = self.conds["positive"]
-            self.conds["positive"] = self.conds["validation"]
-            self.set_cfg(self.guidance if self.has_negative else 1.0)
-            try:
+            with self._under(self.conds["validation"], self.guidance if self.has_negative else 1.0):
                 return sample_ddim(self, x, sigmas, self.extra_args)
-            finally:
-                self.conds["positive"] = caption
-                self.set_cfg(1.0)
 
         return sample
+
+    @contextlib.contextmanager
+    def _under(self, positive: list[dict], cfg: float = 1.0):
+        """With this text, already prepared, in place of the caption."""
+        caption, self.conds["positive"] = self.conds["positive"], positive
+        self.set_cfg(cfg)
+        try:
+            yield
+        finally:
+            self.conds["positive"] = caption
+            self.set_cfg(1.0)
 
 
 class _LoopSampler(comfy.samplers.Sampler):
@@ -216,6 +227,11 @@ def _clone_for_tuning(model, weights: EI2Weights | None, dtype):
     options["optimized_attention_override"] = lambda f, *a, **k: host_attention.attention_pytorch(*a, **k)
     clone.set_model_compute_dtype(dtype)
     return clone
+
+
+def _unshare_skips(model) -> None:
+    """The host adds residuals of ControlNets to the skips in place: the blocks behind keep copies for backward."""
+    model.set_model_input_block_patch_after_skip(lambda h, transformer_options: h.clone())
 
 
 def _without_windows(model_options: dict) -> None:

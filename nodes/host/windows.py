@@ -60,12 +60,18 @@ class Windows(IndexListContextHandler):
     def get_resized_cond(self, cond_in, x_in, window, *device):
         """Also what the host leaves whole: conditioning with a row for every frame, and hints of ControlNets."""
         resized = super().get_resized_cond(cond_in, x_in, window, *device)
-        for cond in resized or ():
-            models = cond.get("model_conds", {})
-            cond["model_conds"] = {name: _of_window(value, window, len(x_in)) for name, value in models.items()}
-            if "control" in cond:
-                cond["control"] = _control_of_window(cond["control"], window, len(x_in))
-        return resized
+        return resized and conds_of_frames(resized, window.index_list, len(x_in))
+
+
+def conds_of_frames(conds: list[dict], frames: list[int], total: int) -> list[dict]:
+    """Conditioning for some frames of a clip of `total`."""
+    found = []
+    for cond in conds:
+        models = {name: _of_frames(value, frames, total) for name, value in cond.get("model_conds", {}).items()}
+        found.append({**cond, "model_conds": models})
+        if "control" in cond:
+            found[-1]["control"] = _control_of_frames(cond["control"], frames)
+    return found
 
 
 def sampling_wrapper(options: InflateOptions):
@@ -111,20 +117,20 @@ def _sigmas(model_options: dict) -> torch.Tensor:
     return model_options["transformer_options"]["sample_sigmas"]
 
 
-def _of_window(value, window, frames: int):
+def _of_frames(value, frames: list[int], total: int):
     found = getattr(value, "cond", None)
-    if not isinstance(found, torch.Tensor) or found.ndim == 0 or len(found) != frames:
+    if not isinstance(found, torch.Tensor) or found.ndim == 0 or len(found) != total:
         return value
-    return value._copy_with(window.get_tensor(found, found.device, dim=0))
+    return value._copy_with(found[frames])
 
 
-def _control_of_window(control, window, frames: int):
-    """A ControlNet, and those chained before it, with the hints of the window's frames."""
+def _control_of_frames(control, frames: list[int]):
+    """A ControlNet, and those chained before it, with the hints of these frames. Too few go round, as in the host."""
     if control is None:
         return None
     control = copy.copy(control)
     hints = control.cond_hint_original
-    if isinstance(hints, torch.Tensor) and len(hints) == frames:
-        control.cond_hint_original, control.cond_hint = hints[window.index_list], None
-    control.previous_controlnet = _control_of_window(control.previous_controlnet, window, frames)
+    if isinstance(hints, torch.Tensor) and len(hints) > 1:
+        control.cond_hint_original, control.cond_hint = hints[[i % len(hints) for i in frames]], None
+    control.previous_controlnet = _control_of_frames(control.previous_controlnet, frames)
     return control

@@ -47,7 +47,7 @@ def test_everything_listed_is_trained():
 
 def amplified(trainables, gain):
     """The toy, more wrong or less, so that its gradients need clipping or not."""
-    return lambda x, sigma: x - gain * (x - denoiser(trainables)(x, sigma))
+    return lambda x, sigma, frames=None: x - gain * (x - denoiser(trainables)(x, sigma))
 
 
 def slow_tune(trainables, gain, steps, lr, seed):
@@ -128,7 +128,7 @@ def test_nan_stops_and_keeps_the_last_finite_weights(poisoned):
     trainables = make()
     calls = []
 
-    def denoise(x, sigma):
+    def denoise(x, sigma, frames):
         calls.append(1)
         out = denoiser(trainables)(x, sigma)
         return out * float("nan") if len(calls) == poisoned else out
@@ -145,7 +145,7 @@ def test_nan_stops_and_keeps_the_last_finite_weights(poisoned):
 def test_an_infinite_gradient_stops_too():
     trainables = make()
 
-    def denoise(x, sigma):
+    def denoise(x, sigma, frames):
         out = denoiser(trainables)(x, sigma)
         return out + (out - out.detach()) * float("inf") if len(out) else out
 
@@ -195,11 +195,21 @@ def test_every_run_of_a_long_clip_is_seen():
     whole, generator = torch.arange(7.0).view(7, 1, 1, 1), torch.Generator().manual_seed(0)
     seen = set()
     for _ in range(200):
-        window, noise, _ = draw(whole, SIGMAS, generator, 3)
-        first = int(window[0])
-        assert window.flatten().tolist() == [first, first + 1, first + 2]
-        assert noise.shape == window.shape
-        seen.add(first)
-    assert seen == {0, 1, 2, 3, 4}
+        frames, noise, _ = draw(whole, SIGMAS, generator, 3)
+        assert len(frames) == len(noise) == 3
+        seen.add(frames)
+    assert seen == {range(first, first + 3) for first in range(5)}
     drawn = [draw(whole, SIGMAS, torch.Generator().manual_seed(1), window) for window in (7, 100)]
-    assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
+    assert all(frames == range(7) for frames, _, _ in drawn)
+    assert all(torch.equal(a, b) for a, b in zip(drawn[0][1:], drawn[1][1:], strict=True))
+
+
+def test_the_model_is_told_which_frames_it_sees():
+    trainables, told = make(), []
+
+    def denoise(x, sigma, frames):
+        told.append(frames)
+        return denoiser(trainables)(x, sigma)
+
+    run(trainables, denoise=denoise, steps=6, window=2)
+    assert set(told) == {range(2), range(1, 3)}

@@ -30,7 +30,7 @@ def make(options=None, start=None):
 def denoiser(trainables):
     """Something differentiable that uses every trained tensor: x0 from noisy 4 x 2 x 4 latents."""
 
-    def denoise(x, sigma):
+    def denoise(x, sigma, frames=None):
         h = (x / (1 + sigma[0] ** 2) ** 0.5).reshape(len(x), 4, DIM)
         for w in trainables.queries().values():
             h = h + 0.3 * torch.tanh(F.linear(h, w))

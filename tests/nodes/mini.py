@@ -133,3 +133,33 @@ def plain_sample(m, seed=5, frames=3, steps=3):
     return nodes.common_ksampler(m, seed, steps, 3.0, "euler", "normal", caption(), caption(3), clip(frames))[0][
         "samples"
     ]
+
+
+def controlnet(seed=0):
+    """CONTROL_NET of random weights, shaped for `model`. Its last convolutions are not zero: it does something."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.ops
+
+    config = {k: v for k, v in unet_config().items() if k not in ("out_channels", "transformer_depth_output")}
+    config["transformer_depth"] = [1, 1]
+    net = comfy.cldm.cldm.ControlNet(hint_channels=3, operations=comfy.ops.disable_weight_init, **config)
+    generator = torch.Generator().manual_seed(seed)
+    for p in net.parameters():
+        p.copy_(torch.randn(p.shape, generator=generator) * (p[0].numel() ** -0.5 if p.ndim > 1 else 0.1))
+    return comfy.controlnet.ControlNet(net, load_device=comfy.model_management.get_torch_device())
+
+
+def hints(frames, size=64):
+    """IMAGE: a picture for each of these numbers."""
+    return torch.stack([torch.rand(size, size, 3, generator=torch.Generator().manual_seed(i)) for i in frames])
+
+
+def controlled(*nets, positive=None, negative=None, strength=1.0, end_percent=1.0):
+    """(positive, negative) under pairs of a ControlNet and its hints, by the stock node."""
+    import nodes
+
+    both = positive or caption(), negative or caption(3)
+    for net, images in nets:
+        both = nodes.ControlNetApplyAdvanced().apply_controlnet(*both, net, images, strength, 0.0, end_percent)
+    return both
