@@ -1,8 +1,6 @@
 """Runs one-shot tuning inside the host: its guider prepares conditioning and models, our loop does the steps."""
 
 import contextlib
-import copy
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +9,6 @@ from pathlib import Path
 import comfy.model_management as mm
 import comfy.samplers
 import torch
-import torch.nn.functional as F
-from comfy.ldm.modules import attention as host_attention
-from comfy.ldm.modules.attention import BasicTransformerBlock
-from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
-from comfy.patcher_extension import WrappersMP
-from torch.utils.checkpoint import checkpoint
 
 from ...ei2_modules import tuning_state
 from ...ei2_modules.config import TuningOptions
@@ -27,10 +19,11 @@ from ...ei2_modules.tuning import Tuning
 from ...ei2_modules.weights import EI2Weights, make_header
 from . import conditioning, memory, preflight, run_card
 from .conditioning import Texts
-from .patch import KEY, Inflated, attach, detach, remove_query_patches
+from .patch import KEY, Inflated, attach, detach
 from .preflight import Demand
 from .progress import say
 from .run_card import PeakMemory
+from .trained_model import checkpointed_bank, checkpointed_blocks, clone_for_tuning, trained_queries, unshare_skips
 from .unet import sigma_table
 from .windows import conds_of_frames
 
@@ -81,9 +74,9 @@ class TuningRun:
 
     def _tune(self, model, samples, texts, start, on_step, dtype) -> None:
         spec, options = self.state.spec, self.state.options
-        clone = _clone_for_tuning(model, self.state.weights, dtype)
+        clone = clone_for_tuning(model, self.state.weights, dtype)
         if conditioning.has_control(texts.positive):
-            _unshare_skips(clone)
+            unshare_skips(clone)
         with memory.loaded_for_training(clone, spec) as unet:
             base = {path: unet.get_submodule(path).weight for path in spec.query_paths()}
             trainables = Trainables(spec, options, base, start.tensors if start else None)
@@ -93,10 +86,10 @@ class TuningRun:
             self.demand = demand.choose(self.checkpointing, model.load_device)
             checkpointed = self.demand.checkpointing
             token = clone.model_options["transformer_options"][KEY]
-            temporal = _checkpointed_bank(trainables) if checkpointed else dict(trainables.bank.items())
+            temporal = checkpointed_bank(trainables) if checkpointed else dict(trainables.bank.items())
             attach(clone.model, temporal, token)
             try:
-                with _trained_queries(unet, trainables), _checkpointed_blocks(unet, checkpointed):
+                with trained_queries(unet, trainables), checkpointed_blocks(unet, checkpointed):
                     guider = _Guider(clone, texts)
                     guider.run(samples.clone(), lambda clean: self._steps(guider, clone, clean, on_step))
             finally:
@@ -210,79 +203,3 @@ class _LoopSampler(comfy.samplers.Sampler):
         self.guider.extra_args = extra_args
         self.body(latent_image)
         return latent_image
-
-
-def _clone_for_tuning(model, weights: EI2Weights | None, dtype):
-    """Frame attention stays; tuned queries and the inference bank make room for the trained ones."""
-    clone = memory.training_clone(model)
-    if weights is not None:
-        remove_query_patches(clone, weights)
-    clone.remove_injections(KEY)
-    clone.remove_additional_models(KEY)
-    clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
-    _without_windows(clone.model_options)
-    options = clone.model_options["transformer_options"]
-    options.setdefault(KEY, "tuning")  # mode without temporal modules has no token
-    # Backward needs exact attention; the host may have chosen an inference-only kernel.
-    options["optimized_attention_override"] = lambda f, *a, **k: host_attention.attention_pytorch(*a, **k)
-    clone.set_model_compute_dtype(dtype)
-    return clone
-
-
-def _unshare_skips(model) -> None:
-    """The host adds residuals of ControlNets to the skips in place: the blocks behind keep copies for backward."""
-    model.set_model_input_block_patch_after_skip(lambda h, transformer_options: h.clone())
-
-
-def _without_windows(model_options: dict) -> None:
-    """A step of tuning sees what it is given: context windows that another node set stay, but hold any clip."""
-    if "context_handler" in model_options:
-        model_options["context_handler"] = copy.copy(model_options["context_handler"])
-        model_options["context_handler"].context_length = sys.maxsize
-
-
-@contextlib.contextmanager
-def _trained_queries(unet, trainables: Trainables):
-    """Each query projection computes with its trained fp32 weight, cast to the type it is called in."""
-    with _replaced_forwards({unet.get_submodule(p): _linear(w) for p, w in trainables.queries().items()}):
-        yield
-
-
-def _linear(weight):
-    return lambda x: F.linear(x, weight.to(x.dtype))
-
-
-def _checkpointed_blocks(unet, enabled: bool):
-    """Recompute transformer and residual blocks in the backward pass instead of keeping their activations."""
-    kinds = (BasicTransformerBlock, ResBlock)
-    modules = [m for m in unet.modules() if enabled and isinstance(m, kinds)]
-    return _replaced_forwards({m: _recomputed(m.forward) for m in modules})
-
-
-def _recomputed(forward):
-    def run(*args, **kwargs):
-        # The UNet changes this dict as it goes: a recomputed block must see it as it was.
-        if "transformer_options" in kwargs:
-            kwargs = {**kwargs, "transformer_options": dict(kwargs["transformer_options"])}
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
-
-    return run
-
-
-def _checkpointed_bank(trainables: Trainables) -> dict:
-    return {
-        path: (lambda x, n, module=module: checkpoint(module, x, n, use_reentrant=False))
-        for path, module in trainables.bank.items()
-    }
-
-
-@contextlib.contextmanager
-def _replaced_forwards(forwards: dict):
-    """Set `forward` on these module instances and take it off again."""
-    try:
-        for module, forward in forwards.items():
-            module.forward = forward
-        yield
-    finally:
-        for module in forwards:
-            module.__dict__.pop("forward", None)

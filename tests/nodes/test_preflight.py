@@ -87,8 +87,8 @@ def test_nothing_is_advised_that_is_so_already():
 @pytest.mark.parametrize("choice", ["auto", "on", "off"])
 def test_the_node_does_as_chosen_and_refuses_before_step_0(free, monkeypatch, choice):
     training, chosen = pack("nodes.host.training"), []
-    original = training._checkpointed_blocks
-    monkeypatch.setattr(training, "_checkpointed_blocks", lambda unet, on: chosen.append(on) or original(unet, on))
+    original = training.checkpointed_blocks
+    monkeypatch.setattr(training, "checkpointed_blocks", lambda unet, on: chosen.append(on) or original(unet, on))
     free(6 * 2**20)  # too little for a step of the miniature, enough with checkpointing
     if choice == "off":
         with pytest.raises(EI2Error, match=r"are free.* set gradient_checkpointing to on"):
