@@ -4,12 +4,14 @@ import contextlib
 import inspect
 
 import comfy.model_management as mm
+import comfy.model_patcher
 import torch
 from torch import nn
 
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.inflate import UNetSpec
 
+WHOLE = 1e32  # bytes: more than any model
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -42,12 +44,15 @@ def loaded_for_training(model, spec: UNetSpec):
             )
     try:
         mm.load_models_gpu([model], memory_required=1e20, force_full_load=True)
+        model.partially_load(model.load_device, WHOLE)  # with --novram the host does not heed force_full_load
         _leave_inference_mode(model.model)
         model.model.requires_grad_(False)
         yield model.model.diffusion_model
     finally:
         # The next load by any node starts afresh, which also takes back the compute type.
         model.detach()
+        for module in model.model.modules():  # marks that it leaves here would make a partial load pass patches over
+            comfy.model_patcher.wipe_lowvram_weight(module)
         mm.cleanup_models_gc()
 
 
