@@ -8,7 +8,8 @@ from .host import conditioning, run_keeper, states
 from .host import latents as host_latents
 from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io
 from .host.conditioning import Texts
-from .host.patch import inflate, inflated_state, refuse_foreign_attention
+from .host.foreign import refuse_foreign_attention
+from .host.patch import inflate, inflated_state
 from .host.run_card import words_behind
 from .host.run_keeper import RunKeeper
 from .host.run_key import run_key
@@ -133,7 +134,7 @@ class OneShotTune(io.ComfyNode):
         autosave_every=100, window=WINDOW,
     ):  # fmt: skip
         state = inflated_state(model, "One-Shot Tune")
-        refuse_foreign_attention(model, state)
+        refuse_foreign_attention(model, state.spec, state.options)
         samples = host_latents.clip_latents(latents, state.spec)
         texts = Texts(positive, negative, validation)
         _check_texts(state.spec, texts)

@@ -20,6 +20,7 @@ from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.frame_attention import frame_attention
 from ...ei2_modules.inflate import TemporalBank, UNetSpec, fresh_bank
 from ...ei2_modules.weights import EI2Weights, check_fits
+from .foreign import telling_wrapper
 from .unet import base_fingerprint, describe
 from .windows import ANCHORS, sampling_wrapper
 
@@ -53,6 +54,7 @@ def inflate(model, options: InflateOptions, weights: EI2Weights | None = None):
     _replace_attention(clone, spec, options)
     _add_temporal(clone, spec, options, weights)
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, sampling_wrapper(options))
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, telling_wrapper(spec, options))
     if weights is not None:
         clone.add_patches(_query_patches(weights))
     clone.set_attachments(KEY, Inflated(spec, options, fingerprint, weights))
@@ -96,18 +98,6 @@ def inflated_state(model, node: str) -> Inflated:
             "and this node (for frame-by-frame editing choose mode custom, attention per-frame, temporal module none)."
         )
     return replace(state, spec=describe(model))  # another node may have changed the prediction type since
-
-
-def refuse_foreign_attention(model, state: Inflated) -> None:
-    """Raise EI2Error when another node has taken our place in the self-attention: tuning would not fit sampling."""
-    replaced = model.model_options["transformer_options"].get("patches_replace", {}).get("attn1", {})
-    places = sorted({b.place for b in state.spec.blocks if not getattr(replaced.get(b.place), "is_ei2", False)})
-    foreign = [place for place in places if place in replaced]
-    if foreign and state.options.attention != "per-frame":
-        raise EI2Error(
-            f"Another node replaces the self-attention of {len(foreign)} blocks (first {foreign[0][0]} "
-            f"{foreign[0][1]}) after Inflate UNet to EI². Put that node behind One-Shot Tune, or leave it out."
-        )
 
 
 def frames_in(transformer_options: dict, batch: int) -> int:
