@@ -2,17 +2,22 @@
 
 import contextlib
 
+import torch
 import torch.nn.functional as F
 from comfy.ldm.modules import attention as host_attention
 from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from ...ei2_modules.trainables import Trainables
 from ...ei2_modules.weights import EI2Weights
 from . import memory
 from .patch import KEY, remove_query_patches
+
+BETWEEN_BLOCKS = ("input_block_patch", "input_block_patch_after_skip", "output_block_patch")  # kinds of patches
 
 
 def clone_for_tuning(model, weights: EI2Weights | None, dtype):
@@ -23,12 +28,29 @@ def clone_for_tuning(model, weights: EI2Weights | None, dtype):
     clone.remove_injections(KEY)
     clone.remove_additional_models(KEY)
     clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)  # it would compile anew for all we change
     options = clone.model_options["transformer_options"]
     options.setdefault(KEY, "tuning")  # mode without temporal modules has no token
     # Backward needs exact attention; the host may have chosen an inference-only kernel.
     options["optimized_attention_override"] = lambda f, *a, **k: host_attention.attention_pytorch(*a, **k)
+    options["patches"] = _patches_that_keep_copies(options.get("patches", {}))
     clone.set_model_compute_dtype(dtype)
     return clone
+
+
+def _patches_that_keep_copies(patches: dict) -> dict:
+    """Patches between blocks may change in place what they keep for the backward pass, as FreeU_V2 does."""
+
+    def keeping(patch):
+        def run(*args):
+            with saved_tensors_hooks(torch.clone, lambda tensor: tensor):
+                return patch(*args)
+
+        return run
+
+    return {
+        kind: [keeping(p) for p in of_kind] if kind in BETWEEN_BLOCKS else of_kind for kind, of_kind in patches.items()
+    }
 
 
 def unshare_skips(model) -> None:

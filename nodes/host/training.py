@@ -62,6 +62,13 @@ class TuningRun:
             if self.demand is None:  # the model alone is too much: the host's own words say that
                 raise
             raise EI2Error(preflight.out_of_memory(self.demand, model.load_device)) from error
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+            raise EI2Error(
+                "Another node's patch of the model changes in place what the gradients of tuning need. Put the nodes "
+                "that patch the model behind One-Shot Tune, or leave them out."
+            ) from error
 
     def dtype(self, model) -> torch.dtype:
         """What the frozen model computes in."""
