@@ -44,6 +44,7 @@ def check_for_tuning(conditioning, name: str) -> None:
 
 
 LIMITS = {
+    "a hook (a scheduled LoRA)": lambda options: options.get("hooks") is not None,
     "an area": lambda options: "area" in options,
     "a mask": lambda options: "mask" in options,
     "a timestep range": lambda options: options.get("start_percent", 0) > 0 or options.get("end_percent", 1) < 1,
