@@ -126,13 +126,12 @@ def sample(m, latent, positive=None, negative=None, cfg=1.0, seed=0, eta=0.0, st
     )[0]["samples"]
 
 
-def plain_sample(m, seed=5, frames=3, steps=3):
+def plain_sample(m, seed=5, frames=3, steps=3, size=8):
     """The host's own KSampler on a model: what must never change."""
     import nodes
 
-    return nodes.common_ksampler(m, seed, steps, 3.0, "euler", "normal", caption(), caption(3), clip(frames))[0][
-        "samples"
-    ]
+    latent = clip(frames, size, size)
+    return nodes.common_ksampler(m, seed, steps, 3.0, "euler", "normal", caption(), caption(3), latent)[0]["samples"]
 
 
 def controlnet(seed=0):
