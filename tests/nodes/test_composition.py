@@ -69,9 +69,9 @@ def test_a_compiled_model_is_used_in_both_orders(order, monkeypatch):
     m, runs = model(), []
     expected = plain_sample(inflate(m))
 
-    def as_it_is(unet, **options):
-        made = copy.copy(unet)
-        made.forward = lambda *args, **kwargs: runs.append(unet) or unet(*args, **kwargs)
+    def as_it_is(model, **options):
+        made = copy.copy(model)
+        made.forward = lambda *args, **kwargs: runs.append(model) or model(*args, **kwargs)
         return made
 
     monkeypatch.setattr(torch, "compile", as_it_is)
@@ -124,6 +124,17 @@ def test_merged_with_an_inflated_model():
     with pytest.raises(pack("ei2_modules.errors").EI2Error, match="this one is plain"):
         invert(second)
     assert torch.equal(plain_sample(m), before)
+
+
+def test_a_merge_behind_tuning_dilutes_what_was_learnt():
+    m, other = model(), model(seed=9)
+    tuned, weights, _ = tune(inflate(m))
+    path, delta = next(iter(weights.tensors.queries.items()))
+    key = f"diffusion_model.{path}.weight"
+    plain, theirs = m.get_model_object(key).clone(), other.get_model_object(key)
+    merged = run_node(ModelMergeSimple, tuned, other, 0.5)
+    mm.load_models_gpu([merged])
+    torch.testing.assert_close(merged.get_model_object(key), (plain + delta + theirs) / 2, rtol=0, atol=1e-6)
 
 
 def combined(node, *args):
