@@ -10,6 +10,7 @@ import torch
 
 from ...ei2_modules import __version__
 
+PAIR = ("positive", "negative")
 TEXT_INPUTS = ("text", "value", "string", "prompt")  # of nodes that hold words
 
 
@@ -64,7 +65,10 @@ def _words(prompt: dict, source, seen: set) -> Iterator[str]:
     if not isinstance(source, list) or not source or source[0] not in prompt or source[0] in seen:
         return
     seen.add(source[0])
-    for name, value in prompt[source[0]]["inputs"].items():
+    inputs = prompt[source[0]]["inputs"]
+    if inputs.keys() >= set(PAIR):  # of Apply ControlNet and its like, which give both back in this order
+        inputs = {name: inputs[name] for name in PAIR[source[1] : source[1] + 1]}
+    for name, value in inputs.items():
         if isinstance(value, str) and name in TEXT_INPUTS:
             yield value
         yield from _words(prompt, value, seen)

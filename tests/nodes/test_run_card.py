@@ -13,11 +13,24 @@ GRAPH = {
     "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["9", 1], "text": ["3", 0]}},
     "3": {"class_type": "PrimitiveString", "inputs": {"value": "a fox"}},
     "4": {"class_type": "ConditioningCombine", "inputs": {"conditioning_1": ["1", 0], "conditioning_2": ["2", 0]}},
-    "5": {"class_type": "Tune", "inputs": {"one": ["1", 0], "linked": ["2", 0], "two": ["4", 0], "loop": ["6", 0]}},
+    "5": {
+        "class_type": "Tune",
+        "inputs": {
+            "one": ["1", 0],
+            "linked": ["2", 0],
+            "two": ["4", 0],
+            "loop": ["6", 0],
+            "first": ["8", 0],
+            "second": ["8", 1],
+        },
+    },
     "6": {"class_type": "Loop", "inputs": {"text": "round", "again": ["6", 0], "steps": 3}},
+    "7": {"class_type": "ControlNetApplyAdvanced", "inputs": {"positive": ["1", 0], "negative": ["2", 0]}},
+    "8": {"class_type": "ControlNetApplyAdvanced", "inputs": {"positive": ["7", 0], "negative": ["7", 1]}},
     "9": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "model.safetensors"}},
 }
-WORDS = {"one": "a rabbit in the grass", "linked": "a fox", "two": "a rabbit in the grass | a fox", "loop": "round"}
+WORDS = {"one": "a rabbit in the grass", "linked": "a fox", "two": "a rabbit in the grass | a fox", "loop": "round",
+         "first": "a rabbit in the grass", "second": "a fox"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WORDS)
@@ -25,7 +38,7 @@ def test_the_words_behind_an_input(name):
     assert run_card.words_behind(GRAPH, "5", name) == WORDS[name]
 
 
-@pytest.mark.parametrize("graph, node", [(None, None), (GRAPH, None), (GRAPH, "77"), ({}, "5")])
+@pytest.mark.parametrize("graph, node", [(None, None), (GRAPH, None), (GRAPH, "78"), ({}, "5")])
 def test_no_graph_no_words(graph, node):
     assert run_card.words_behind(graph, node, "one") is None
     assert run_card.words_behind(GRAPH, "5", "no such input") is None
@@ -33,8 +46,8 @@ def test_no_graph_no_words(graph, node):
 
 def test_the_card_lies_beside_the_weights_and_in_their_header(folders, monkeypatch):
     node = pack("nodes.one_shot_tune").OneShotTune
-    monkeypatch.setattr(node, "hidden", SimpleNamespace(prompt={**GRAPH, "7": {"inputs": {"positive": ["1", 0]}}},
-                                                        unique_id="7"))  # fmt: skip
+    monkeypatch.setattr(node, "hidden", SimpleNamespace(prompt={**GRAPH, "77": {"inputs": {"positive": ["1", 0]}}},
+                                                        unique_id="77"))  # fmt: skip
     _, weights, losses = tune(inflate(model()), steps=20)
     run("tuned_weights.SaveWeights", weights=weights, file_name="clip", folder="output/ei2")
     folder = folders / "output" / "ei2"
