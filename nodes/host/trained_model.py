@@ -29,6 +29,7 @@ def clone_for_tuning(model, weights: EI2Weights | None, dtype):
     clone.remove_additional_models(KEY)
     clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)  # it would compile anew for all we change
+    clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _ask_for_one_frame)
     options = clone.model_options["transformer_options"]
     options.setdefault(KEY, "tuning")  # mode without temporal modules has no token
     # Backward needs exact attention; the host may have chosen an inference-only kernel.
@@ -36,6 +37,11 @@ def clone_for_tuning(model, weights: EI2Weights | None, dtype):
     options["patches"] = _patches_that_keep_copies(options.get("patches", {}))
     clone.set_model_compute_dtype(dtype)
     return clone
+
+
+def _ask_for_one_frame(executor, model, noise_shape, *args, **kwargs):
+    """The model is loaded whole by now: to make room for a long clip the host would take it apart again."""
+    return executor(model, [1, *noise_shape[1:]], *args, **kwargs)
 
 
 def _patches_that_keep_copies(patches: dict) -> dict:

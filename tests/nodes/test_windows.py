@@ -179,12 +179,20 @@ def test_context_windows_do_not_cut_what_tuning_sees(monkeypatch):
     assert set(calls) == {12}
 
 
-def test_the_memory_of_one_window_is_asked_for(monkeypatch):
+WORK = {
+    "inverting": lambda m, latents: invert(m, latents, steps=1),
+    "tuning": lambda m, latents: tune(m, latents, steps=1),
+}
+
+
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK)
+def test_the_memory_that_is_asked_for_does_not_grow_with_the_clip(work, monkeypatch):
     import comfy.model_management as mm
 
     asked, original = [], mm.load_models_gpu
     monkeypatch.setattr(mm, "load_models_gpu", lambda *a, **k: asked.append(k["memory_required"]) or original(*a, **k))
     m = smooth()
-    for frames in (16, 64):
-        invert(m, clip(frames), steps=1)
-    assert len(set(asked)) == 1
+    work(m, clip(16))
+    once = list(asked)
+    work(m, clip(64))
+    assert asked == 2 * once
