@@ -6,10 +6,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 RUN_BUTTON = 'button[data-testid="queue-button"], [data-testid="queue-button"] button'  # newer editors, older ones
+CANCEL_BUTTON = "Cancel current run"
+TEMPLATES_BUTTON = "Templates"
+HELP_BUTTON, HELP_PAGE = "info-button", ".markdown-content"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
 
@@ -43,8 +46,18 @@ def load(page: Page, workflow: dict) -> None:
 
 def run(page: Page, changes: dict[str, dict], seconds: float = 300) -> list[str]:
     """Set widgets ({"node type": {"widget": value}}), click Run, wait for the end. Returns [] or [what went wrong]."""
+    start(page, changes)
+    return end(page, seconds)
+
+
+def start(page: Page, changes: dict[str, dict]) -> None:
+    """Set widgets and click Run."""
     page.evaluate(SET_WIDGETS, changes)
     page.locator(RUN_BUTTON).first.click()
+
+
+def end(page: Page, seconds: float = 300) -> list[str]:
+    """Wait for the end of what was started."""
     page.wait_for_function("window.ended", timeout=seconds * 1000)
     return page.evaluate("window.ended")
 
@@ -67,6 +80,7 @@ SET_WIDGETS = """changes => {
   };
   app.api.addEventListener("execution_success", () => window.ended = []);
   app.api.addEventListener("execution_error", event => window.ended = [event.detail.exception_message]);
+  app.api.addEventListener("execution_interrupted", () => window.ended = ["interrupted"]);
 }"""
 
 
@@ -92,3 +106,62 @@ FIT = """type => {
   app.canvas.setDirty(true, true);
   return [scale * (right - left), scale * (bottom - top)];
 }"""
+
+
+def open_template(page: Page, pack: str, name: str) -> None:
+    """By the template browser: its button, the pack's list, the template's card."""
+    page.get_by_role("button", name=TEMPLATES_BUTTON, exact=True).click()
+    browser = page.get_by_role("dialog")
+    browser.get_by_text(pack, exact=True).first.click()
+    browser.get_by_test_id(f"template-workflow-{name}").click()
+    browser.wait_for(state="hidden")
+
+
+def drop(page: Page, path: Path) -> None:
+    """Drag a workflow's file onto the canvas."""
+    dragged = page.evaluate_handle(DRAGGED, [path.read_text(encoding="utf-8"), path.name])
+    page.dispatch_event("#graph-canvas", "drop", {"dataTransfer": dragged})
+
+
+DRAGGED = """([text, name]) => {
+  const dragged = new DataTransfer();
+  dragged.items.add(new File([text], name, {type: "application/json"}));
+  return dragged;
+}"""
+
+
+def faulty(page: Page) -> list[str]:
+    """The types of nodes that this ComfyUI does not know, or that are red."""
+    fault = "n => n.has_errors || !LiteGraph.registered_node_types[n.type]"
+    return page.evaluate(f"app.graph._nodes.filter({fault}).map(n => n.type)")
+
+
+def cancel(page: Page) -> list[str]:
+    """Click the button that stops what runs, and wait for its end."""
+    page.get_by_role("button", name=CANCEL_BUTTON).click()
+    return end(page)
+
+
+def show(page: Page, node_type: str) -> dict:
+    """Bring the first node of a type into the middle of the window in its real size; where it lies there."""
+    return page.evaluate(SHOW, node_type)
+
+
+SHOW = """type => {
+  const node = app.graph._nodes.find(n => n.type === type);
+  const [x, y, width, height] = node.boundingRect ?? node.getBounding();
+  const canvas = app.canvas.canvas.getBoundingClientRect();
+  const left = (canvas.width - width) / 2, top = (canvas.height - height) / 2;
+  app.canvas.ds.scale = 1;
+  app.canvas.ds.offset = [left - x, top - y];
+  app.canvas.draw(true, true);
+  return {x: canvas.x + left, y: canvas.y + top, width, height};
+}"""
+
+
+def help_page(page: Page, node_type: str) -> Locator:
+    """Select the first node of a type by clicking its title, and press the button that explains it."""
+    box = show(page, node_type)
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 12)
+    page.get_by_test_id(HELP_BUTTON).click()
+    return page.locator(HELP_PAGE, has=page.locator("h1"))
