@@ -12,6 +12,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 RUN_BUTTON = 'button[data-testid="queue-button"], [data-testid="queue-button"] button'  # newer editors, older ones
 CANCEL_BUTTON = "Cancel current run"
 TEMPLATES_BUTTON = "Templates"
+LIBRARY_BUTTON = "Node Library (n)"
 HELP_BUTTON, HELP_PAGE = "info-button", ".markdown-content"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
@@ -165,3 +166,13 @@ def help_page(page: Page, node_type: str) -> Locator:
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 12)
     page.get_by_test_id(HELP_BUTTON).click()
     return page.locator(HELP_PAGE, has=page.locator("h1"))
+
+
+def put_in(page: Page, name: str) -> None:
+    """Search the node library for a name, click the entry, and click where the node shall be."""
+    page.get_by_role("button", name=LIBRARY_BUTTON).click()
+    page.get_by_role("textbox", name="Search").or_(page.get_by_placeholder("Search")).first.fill(name)
+    page.get_by_text(name, exact=True).first.click()
+    page.mouse.click(1200, 200)  # newer editors hang the node on the mouse until then
+    page.wait_for_function("app.graph._nodes.length")
+    page.get_by_role("button", name=LIBRARY_BUTTON).click()

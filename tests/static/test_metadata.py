@@ -117,6 +117,40 @@ def test_every_template_has_its_picture():
     assert [t.name for t in templates if not t.with_suffix(".jpg").exists()] == []
 
 
+def nodes_of(path: str) -> list[dict]:
+    """Of a template or a blueprint, those that its subgraphs fold too; without notes and subgraphs themselves."""
+    workflow = json.loads(read(path))
+    folded = workflow.get("definitions", {}).get("subgraphs", [])
+    nodes = workflow["nodes"] + [node for subgraph in folded for node in subgraph["nodes"]]
+    return [n for n in nodes if n["type"] not in ("MarkdownNote", "Note", *(s["id"] for s in folded))]
+
+
+SHARED = [
+    str(p.relative_to(ROOT)) for folder in ("workflows", "subgraphs") for p in sorted(ROOT.glob(f"{folder}/*.json"))
+]
+
+
+@pytest.mark.parametrize("path", SHARED)
+def test_every_node_says_where_it_comes_from(path):
+    """So that ComfyUI Manager can install what is missing."""
+    for node in nodes_of(path):
+        ours = node["type"] in INPUTS
+        assert node["properties"]["cnr_id"] == ("ei2-video" if ours else "comfy-core"), node["type"]
+        assert re.fullmatch(r"\d+\.\d+\.\d+", node["properties"]["ver"]), node["type"]
+        assert ours or not node["type"].startswith("EI2"), node["type"]
+
+
+@pytest.mark.parametrize("path", [path for path in SHARED if path.startswith("subgraphs")])
+def test_a_blueprint_is_one_node(path):
+    """ComfyUI shows no other; and 0.3.75 reads the file in whatever encoding the system has."""
+    workflow = json.loads((ROOT / path).read_text(encoding="ascii"))
+    (node,), (folded,) = workflow["nodes"], workflow["definitions"]["subgraphs"]
+    assert node["type"] == folded["id"] and node["title"] == folded["name"] == Path(path).stem
+    for side in ("inputs", "outputs"):
+        assert [slot["name"] for slot in node[side]] == [slot["name"] for slot in folded[side]]
+    assert workflow["extra"]["BlueprintDescription"]
+
+
 def relative_links(text: str) -> list[str]:
     found = re.findall(r"\]\(\s*<?([^)\s>]+)", text) + re.findall(r"(?:src|href)=[\"']([^\"']+)", text)
     return [link.split("#")[0] for link in found if not re.match(r"#|[a-z]+:", link)]
