@@ -1,6 +1,7 @@
 """Files that say the same thing must agree: requirements, version, node list, help pages, templates, links."""
 
 import ast
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -149,6 +150,22 @@ def test_a_blueprint_is_one_node(path):
     for side in ("inputs", "outputs"):
         assert [slot["name"] for slot in node[side]] == [slot["name"] for slot in folded[side]]
     assert workflow["extra"]["BlueprintDescription"]
+
+
+SAVED = (
+    "tests/host/saved"  # workflows as a version shipped them; tests/host/test_saved_workflows.py opens and runs them
+)
+RELEASED = {"0.1.0/01_first_edit.json": "f71b4fe6240e8cdb5f2685376351257f0a911b126d9851ffc3364e086e647f8e"}
+
+
+def test_saved_workflows_are_what_was_released():
+    """They stay as they are: what no longer reads them is to be mended. A release adds copies of its templates."""
+    paths = [p.relative_to(ROOT / SAVED).as_posix() for p in sorted((ROOT / SAVED).glob("*/*"))]
+    assert {path: hashlib.sha256(read(f"{SAVED}/{path}").encode()).hexdigest() for path in paths} == RELEASED
+
+
+def test_the_version_has_saved_workflows():
+    assert any(path.startswith(f"{version()}/") for path in RELEASED)
 
 
 def relative_links(text: str) -> list[str]:

@@ -1,0 +1,107 @@
+"""Workflows saved with older versions: they open without a red node, keep their values, get the defaults, and run.
+
+saved/VERSION holds workflows as that version shipped them. tests/static sees to it that they are never edited.
+"""
+
+import json
+from pathlib import Path
+
+import api_prompt
+import editor
+import pytest
+import video_files
+from comfy_server import ROOT
+
+SAVED = Path(__file__).with_name("saved")
+FILES = {str(path.relative_to(SAVED).with_suffix("")): path for path in sorted(SAVED.glob("*/*.json"))}
+STRIPPED = {"00_demo_model without the newest inputs": ROOT / "workflows" / "00_demo_model.json"}
+SMALL = {
+    "EI2DemoClip": {"frames": 2},
+    "ImageFromBatch": {"length": 2},
+    "ImageScale": {"width": 64, "height": 64},
+    "EI2OneShotTune": {"steps": 2},
+    "EI2InvertVideo": {"steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def nodes(server) -> dict:
+    """What the server says of ours."""
+    return {name: info for name, info in server.request("/object_info").items() if name.startswith("EI2")}
+
+
+@pytest.fixture(scope="module")
+def workflows(nodes) -> dict:
+    read = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in (FILES | STRIPPED).items()}
+    return {name: strip(workflow, nodes) if name in STRIPPED else workflow for name, workflow in read.items()}
+
+
+def strip(workflow: dict, nodes: dict) -> dict:
+    """As if saved before the last optional widget of every node was there; new ones are always optional and last."""
+    for node in ours(workflow):
+        last = node["inputs"][-1]["name"] if node["inputs"] else None
+        if last in nodes[node["type"]]["input"].get("optional", {}):
+            node["inputs"].pop(), node["widgets_values"].pop()
+    return workflow
+
+
+def ours(workflow: dict) -> list[dict]:
+    return [node for node in workflow["nodes"] if node["type"].startswith("EI2")]
+
+
+def saved_values(node: dict) -> dict:
+    names = [i["name"] for i in node["inputs"] if "widget" in i]
+    return dict(zip(names, node.get("widgets_values") or [], strict=True))
+
+
+def default(declared: list):
+    """As in /object_info: the first choice where none is named."""
+    kind, options = declared
+    choices = kind if isinstance(kind, list) else options.get("options", [None])
+    return options.get("default", choices[0])
+
+
+OPENED = """() => Object.fromEntries(app.graph._nodes.map(node => [
+  node.id, Object.fromEntries((node.widgets ?? []).map(w => [w.name, w.value])),
+]))"""
+
+
+@pytest.fixture(scope="module")
+def opened(server, workflows) -> dict:
+    """By name of the workflow: nodes that are missing or red, and the widgets' values by node id."""
+    if not editor.chromium():
+        pytest.skip("no Chromium on this machine")
+    seen = {}
+    with editor.editor(server) as page:
+        for name, workflow in workflows.items():
+            editor.load(page, workflow)
+            seen[name] = editor.faulty(page), page.evaluate(OPENED)
+    return seen
+
+
+@pytest.mark.parametrize("name", FILES | STRIPPED)
+def test_it_opens_with_its_values(name, opened, workflows, nodes):
+    faulty, values = opened[name]
+    assert faulty == []
+    for node in ours(workflows[name]):
+        saved, shown = saved_values(node), values[str(node["id"])]
+        declared = nodes[node["type"]]["input"].get("optional", {})
+        new = {widget: default(declared[widget]) for widget in shown if widget not in saved}
+        assert shown == saved | new, node["type"]
+
+
+def test_there_are_new_widgets(opened, workflows):
+    """Without any, the test above would say nothing of defaults."""
+    for name, workflow in workflows.items():
+        new = [w for n in ours(workflow) for w in opened[name][1][str(n["id"])] if w not in saved_values(n)]
+        assert "window" in new, name
+
+
+@pytest.mark.parametrize("name", FILES | STRIPPED)
+def test_it_runs(name, server, workflows):
+    prompt = api_prompt.to_prompt(workflows[name], server.request("/object_info"))
+    for node in prompt.values():
+        node["inputs"].update(SMALL.get(node["class_type"], {}))
+    outputs = server.run(prompt)
+    (saved,) = outputs[api_prompt.find_id(prompt, "SaveVideo")]["images"]
+    assert [frame.size for frame in video_files.read(server.output(saved))] == [(64, 64)] * 2
