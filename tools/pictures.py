@@ -1,4 +1,4 @@
-"""Redraws the picture beside every template, those of the help pages, and docs/graph.png, from runs in the real editor.
+"""Redraws the picture beside every template, those of the help pages, and docs/*.png of the editor, in the real editor.
 
 Names after the command, such as 00_demo_model: only these templates.
 """
@@ -23,6 +23,8 @@ HELP = {  # which template shows a node for its help page
     "01_first_edit": ["EI2SaveWeights"],
 }  # fmt: skip
 ALONE = ("EI2LoadWeights", "EI2DDIMSampler")  # in no template
+BLUEPRINT = ("EI² one-shot edit", ROOT / "docs" / "blueprint.png")
+EMPTY = {"nodes": [], "links": [], "version": 0.4}
 
 
 def main() -> None:
@@ -35,9 +37,10 @@ def main() -> None:
             for name in names:
                 draw(page, ROOT / "workflows" / f"{name}.json")
             for node in ALONE:
-                editor.load(page, {"nodes": [], "links": [], "version": 0.4})
+                editor.load(page, EMPTY)
                 page.evaluate("type => app.graph.add(LiteGraph.createNode(type))", node)
-                draw_node(page, node)
+                draw_node(page, node, help_picture(node))
+            draw_blueprint(page)
 
 
 def draw(page, path: Path) -> None:
@@ -48,7 +51,7 @@ def draw(page, path: Path) -> None:
         raise SystemExit(f"{path.stem}: {faults[0]}")
     editor.picture(page, shot)
     for node in HELP[path.stem]:
-        draw_node(page, node)
+        draw_node(page, node, help_picture(node))
     thumbnail = Image.open(shot).convert("RGB")
     thumbnail.thumbnail((1024, 1024), Image.Resampling.LANCZOS)
     thumbnail.save(path.with_suffix(".jpg"), quality=85)
@@ -56,9 +59,18 @@ def draw(page, path: Path) -> None:
         README[1].write_bytes(shot.read_bytes())
 
 
-def draw_node(page, node: str) -> None:
-    """For its help page; few colours are enough."""
-    path = ROOT / "web" / "docs" / f"{node}.png"
+def help_picture(node: str) -> Path:
+    return ROOT / "web" / "docs" / f"{node}.png"
+
+
+def draw_blueprint(page) -> None:
+    editor.load(page, EMPTY)
+    editor.put_in(page, BLUEPRINT[0])
+    draw_node(page, page.evaluate("app.graph._nodes[0].type"), BLUEPRINT[1])
+
+
+def draw_node(page, node: str, path: Path) -> None:
+    """Few colours are enough."""
     editor.picture(page, path, node)
     Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
 
