@@ -15,6 +15,8 @@ from comfy_server import CACHE, ROOT, Server
 from PIL import Image
 
 README = (demo_clip.WORKFLOW.stem, ROOT / "docs" / "graph.png")  # the template that the README shows
+BLUEPRINT = ("EI² one-shot edit", ROOT / "docs" / "blueprint.png")
+EMPTY = {"nodes": [], "links": [], "version": 0.4}
 SMALL = {demo_clip.WORKFLOW.stem: {"ImageScale": {"width": 64, "height": 64}, "EI2OneShotTune": {"steps": 20}}}
 
 HELP = {  # which template shows a node for its help page
@@ -23,8 +25,6 @@ HELP = {  # which template shows a node for its help page
     "01_first_edit": ["EI2SaveWeights"],
 }  # fmt: skip
 ALONE = ("EI2LoadWeights", "EI2DDIMSampler")  # in no template
-BLUEPRINT = ("EI² one-shot edit", ROOT / "docs" / "blueprint.png")
-EMPTY = {"nodes": [], "links": [], "version": 0.4}
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
             for node in ALONE:
                 editor.load(page, EMPTY)
                 page.evaluate("type => app.graph.add(LiteGraph.createNode(type))", node)
-                draw_node(page, node, help_picture(node))
+                draw_node(page, node)
             draw_blueprint(page)
 
 
@@ -51,16 +51,12 @@ def draw(page, path: Path) -> None:
         raise SystemExit(f"{path.stem}: {faults[0]}")
     editor.picture(page, shot)
     for node in HELP[path.stem]:
-        draw_node(page, node, help_picture(node))
+        draw_node(page, node)
     thumbnail = Image.open(shot).convert("RGB")
     thumbnail.thumbnail((1024, 1024), Image.Resampling.LANCZOS)
     thumbnail.save(path.with_suffix(".jpg"), quality=85)
     if path.stem == README[0]:
         README[1].write_bytes(shot.read_bytes())
-
-
-def help_picture(node: str) -> Path:
-    return ROOT / "web" / "docs" / f"{node}.png"
 
 
 def draw_blueprint(page) -> None:
@@ -69,8 +65,9 @@ def draw_blueprint(page) -> None:
     draw_node(page, page.evaluate("app.graph._nodes[0].type"), BLUEPRINT[1])
 
 
-def draw_node(page, node: str, path: Path) -> None:
-    """Few colours are enough."""
+def draw_node(page, node: str, path: Path | None = None) -> None:
+    """For its help page; few colours are enough."""
+    path = path or ROOT / "web" / "docs" / f"{node}.png"
     editor.picture(page, path, node)
     Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
 
