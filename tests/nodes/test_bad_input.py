@@ -19,10 +19,6 @@ def flow():
     return m
 
 
-def control():
-    return [[caption()[0][0], {"control": object()}]]
-
-
 def with_value(value):
     latents = clip()
     latents["samples"] = latents["samples"].clone()
@@ -90,11 +86,6 @@ def test_wrong_conditioning(ready, node, case):
     text, message = case
     with pytest.raises(EI2Error, match=message):
         execute(node, ready[0], ready[1], text())
-
-
-def test_tuning_with_a_controlnet(ready):
-    with pytest.raises(EI2Error, match=r"carries a ControlNet.*Invert"):
-        tune(ready[0], positive=control())
 
 
 STEPS = {
