@@ -13,7 +13,6 @@ from comfy_server import CACHE, ROOT, Server, place
 
 WORKFLOW = ROOT / "workflows" / "01_first_edit.json"
 DEMO_NAMES = ("demo.safetensors", "demo.mp4")
-TEMPLATE_NAMES = ("v1-5-pruned-emaonly-fp16.safetensors", "my_clip.mp4")  # what the template holds
 ABOUT = "A real clip, with the template 01_first_edit."
 RANDOM = """No --checkpoint given: a small checkpoint of Stable Diffusion 1.x's shape with RANDOM weights is used, so
 the edited picture is noise. Everything else is real: the server, the nodes, tuning, inversion, sampling, the files.
@@ -43,9 +42,14 @@ def stage(server: Server, names: tuple[str, str], checkpoint: Path, clip: Path, 
 
 def random_checkpoint() -> Path:
     print(RANDOM, flush=True)
-    path = CACHE / "random_sd1.safetensors"
+    return random_weights("sd1")
+
+
+def random_weights(kind: str) -> Path:
+    """A file of tools/random_weights.py, made once."""
+    path = CACHE / f"random_{kind}.safetensors"
     if not path.exists():
-        subprocess.check_call([sys.executable, str(ROOT / "tools" / "random_checkpoint.py"), str(path)])
+        subprocess.check_call([sys.executable, str(ROOT / "tools" / "random_weights.py"), str(path), kind])
     return path
 
 

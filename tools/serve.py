@@ -7,7 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from comfy_server import CACHE, Server
 from demo import existing
-from demo_clip import TEMPLATE_NAMES, bunny, random_checkpoint, stage
+from demo_clip import bunny, random_checkpoint, stage
+from template_files import CLIP
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
     options = parser.parse_args()
     server = Server(CACHE / "serve", options.port)
     checkpoint = options.checkpoint or random_checkpoint()
-    stage(server, (checkpoint.name, TEMPLATE_NAMES[1]), checkpoint, bunny(), 8)
+    stage(server, (checkpoint.name, CLIP), checkpoint, bunny(), 8)
     print(f"Starting ComfyUI; its files are in {server.folder}", flush=True)
     with server:
         print(f"Open {server.url} and choose Workflow > Browse Templates > ComfyUI-EI2.", flush=True)

@@ -15,6 +15,7 @@ if os.environ.get("COMFYUI_PATH"):
     import api_prompt
     import comfy_server
     import demo_clip
+    import template_files
 else:
     collect_ignore_glob = ["test_*.py"]  # `python dev.py test` finds or installs a host
 
@@ -24,8 +25,9 @@ SMALL = {"frames": 3, "size": 64, "steps": 3, "caption": "a rabbit", "prompt": "
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     with comfy_server.Server(tmp_path_factory.mktemp("comfyui")) as running:
-        for names in (demo_clip.DEMO_NAMES, demo_clip.TEMPLATE_NAMES):
-            demo_clip.stage(running, names, demo_clip.random_checkpoint(), demo_clip.bunny(), SMALL["frames"])
+        checkpoint = demo_clip.random_checkpoint()
+        demo_clip.stage(running, demo_clip.DEMO_NAMES, checkpoint, demo_clip.bunny(), SMALL["frames"])
+        template_files.stage(running, 18)  # more than fit into one window
         yield running
 
 
