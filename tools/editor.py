@@ -15,7 +15,12 @@ TEMPLATES_BUTTON = "Templates"
 LIBRARY_BUTTON = "Node Library (n)"
 HELP_BUTTON, HELP_PAGE = "info-button", ".markdown-content"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Minimap.Visible": False, "Comfy.Graph.CanvasInfo": False}
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # words in nodes however small
+}
 
 
 def chromium() -> str | None:
@@ -82,6 +87,23 @@ SET_WIDGETS = """changes => {
   app.api.addEventListener("execution_success", () => window.ended = []);
   app.api.addEventListener("execution_error", event => window.ended = [event.detail.exception_message]);
   app.api.addEventListener("execution_interrupted", () => window.ended = ["interrupted"]);
+}"""
+
+
+def choose(page: Page, group: str, entry: str) -> None:
+    """Right-click the title of a group and choose an entry of its menu."""
+    page.mouse.click(*page.evaluate(TITLE_OF, group), button="right")
+    page.locator(".litemenu-entry", has_text=entry).click()
+
+
+TITLE_OF = """title => {
+  const [x, y] = app.graph._groups.find(g => g.title === title).pos;
+  const canvas = app.canvas.canvas.getBoundingClientRect();
+  const middle = [canvas.width / 2, canvas.height / 2];
+  app.canvas.ds.scale = 1;
+  app.canvas.ds.offset = [middle[0] - x, middle[1] - y];
+  app.canvas.draw(true, true);
+  return [canvas.x + middle[0] + 50, canvas.y + middle[1] + 15];
 }"""
 
 

@@ -5,6 +5,7 @@ import urllib.request
 
 import editor
 import pytest
+from comfy_server import ROOT
 
 pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium on this machine")
 
@@ -15,7 +16,23 @@ SMALL = {
     "EI2OneShotTune": {"steps": 2},
     "EI2InvertVideo": {"steps": 2},
 }
-SHOWN = {"00_demo_model": ["Motion"], "01_first_edit": ["dB PSNR", "Motion"]}  # what the texts say after a run
+LONG = SMALL | {"ImageFromBatch": {"length": 18}, "EI2OneShotTune": {"steps": 2, "window": 4}}
+SHOWN = {  # what each text in the graph says after a run
+    "00_demo_model": ["Motion"],
+    "01_first_edit": ["dB PSNR", "Motion"],
+    "02_tune_once": [""],  # its second half is muted; see below
+    "03_masked_edit": ["dB PSNR", "Motion"],
+    "04_controlnet": ["dB PSNR", "Motion"],
+    "05_long_clip": ["18 frames"],
+    "06_compare": ["Motion"] * 3,
+    "07_sdxl": ["dB PSNR", "Motion"],
+}
+
+
+@pytest.fixture(scope="module")
+def browser(server):
+    with editor.editor(server) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module", params=SHOWN)
@@ -31,10 +48,13 @@ def workflow(server, template):
 
 
 @pytest.fixture(scope="module")
-def page(server, workflow):
-    with editor.editor(server) as opened:
-        editor.load(opened, workflow)
-        yield opened
+def page(browser, workflow):
+    editor.load(browser, workflow)
+    return browser
+
+
+def test_every_template_is_tested():
+    assert sorted(SHOWN) == sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 
 
 def test_no_node_is_missing_or_changed(page, workflow):
@@ -60,11 +80,29 @@ def test_no_two_nodes_overlap(page):
 
 def test_run_by_clicking(page, template):
     """Run, watch it finish, read the figures in the graph."""
+    assert editor.run(page, LONG if template == "05_long_clip" else SMALL) == []
+    assert all(words in text for words, text in zip(SHOWN[template], texts(page), strict=True))
+
+
+@pytest.mark.parametrize("template", ["02_tune_once"], indirect=True)
+def test_tune_once_then_edit_with_the_file(server, page):
+    """As its note says; the second run tunes and saves nothing."""
     assert editor.run(page, SMALL) == []
-    shown = page.evaluate("app.graph._nodes.filter(n => n.type === 'PreviewAny').map(n => n.widgets[0].value)")
-    assert all(any(words in text for text in shown) for words in SHOWN[template])
+    saved = sorted((server.folder / "output" / "ei2").glob("my_tuned_clip*.safetensors"))
+    assert saved
+    editor.choose(page, "3  First run: tune on this clip and save", "Set Group Nodes to Never")
+    editor.choose(page, "4  From then on: edit with the saved file", "Set Group Nodes to Always")
+    assert editor.run(page, SMALL) == []
+    assert "dB PSNR" in texts(page)[0]
+    assert sorted((server.folder / "output" / "ei2").glob("my_tuned_clip*.safetensors")) == saved
 
 
+def texts(page) -> list[str]:
+    """What the nodes that show text say, in the order of the file."""
+    return page.evaluate("app.graph._nodes.filter(n => n.type === 'PreviewAny').map(n => n.widgets[0].value ?? '')")
+
+
+@pytest.mark.parametrize("template", ["01_first_edit"], indirect=True)
 def test_a_wrong_choice_is_a_red_node(page):
     refused = editor.run(page, {"EI2OneShotTune": {"precision": "fp7"}}, seconds=30)
     assert refused and refused[0].startswith("EI2OneShotTune: ")
