@@ -9,30 +9,30 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import demo_clip
 import editor
+import template_files
 from comfy_server import CACHE, ROOT, Server
 from PIL import Image
 
-README = (demo_clip.WORKFLOW.stem, ROOT / "docs" / "graph.png")  # the template that the README shows
+README = ("01_first_edit", ROOT / "docs" / "graph.png")  # the template that the README shows
 BLUEPRINT = ("EI² one-shot edit", ROOT / "docs" / "blueprint.png")
 EMPTY = {"nodes": [], "links": [], "version": 0.4}
-SMALL = {demo_clip.WORKFLOW.stem: {"ImageScale": {"width": 64, "height": 64}, "EI2OneShotTune": {"steps": 20}}}
+SMALL = {"ImageScale": {"width": 64, "height": 64}, "EI2OneShotTune": {"steps": 20}}
+LONG = {"ImageFromBatch": {"length": 24}, "EI2InvertVideo": {"steps": 10}}
+CHANGES = {"00_demo_model": {}, "05_long_clip": SMALL | LONG}  # others: SMALL
 
 HELP = {  # which template shows a node for its help page
     "00_demo_model": ["EI2LoadDemoModel", "EI2DemoClip", "EI2InflateUNet", "EI2OneShotTune", "EI2InvertVideo",
                       "EI2Sampler", "EI2VideoMetrics"],
     "01_first_edit": ["EI2SaveWeights"],
 }  # fmt: skip
-ALONE = ("EI2LoadWeights", "EI2DDIMSampler")  # in no template
+ALONE = ("EI2LoadWeights", "EI2DDIMSampler")  # in no template, or muted
 
 
 def main() -> None:
     names = sys.argv[1:] or sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
-    shutil.rmtree(CACHE / "pictures" / "output" / "ei2", ignore_errors=True)  # or the tuning would be found done
     with Server(CACHE / "pictures") as server:
-        if demo_clip.WORKFLOW.stem in names:
-            demo_clip.stage(server, demo_clip.TEMPLATE_NAMES, demo_clip.random_checkpoint(), demo_clip.bunny(), 8)
+        template_files.stage(server, 24)
         with editor.editor(server, 2400, 1200) as page:
             for name in names:
                 draw(page, ROOT / "workflows" / f"{name}.json")
@@ -46,11 +46,12 @@ def main() -> None:
 def draw(page, path: Path) -> None:
     shot = CACHE / "pictures" / "graph.png"
     editor.load(page, json.loads(path.read_text(encoding="utf-8")))
-    faults = editor.run(page, SMALL.get(path.stem, {}))
+    shutil.rmtree(CACHE / "pictures" / "output" / "ei2", ignore_errors=True)  # or the tuning would be found done
+    faults = editor.run(page, CHANGES.get(path.stem, SMALL), seconds=1200)
     if faults:
         raise SystemExit(f"{path.stem}: {faults[0]}")
     editor.picture(page, shot)
-    for node in HELP[path.stem]:
+    for node in HELP.get(path.stem, ()):
         draw_node(page, node)
     thumbnail = Image.open(shot).convert("RGB")
     thumbnail.thumbnail((1024, 1024), Image.Resampling.LANCZOS)
