@@ -35,6 +35,7 @@ def main() -> None:
         template_files.stage(server, 24)
         with editor.editor(server, 2400, 1200) as page:
             for name in names:
+                server.request("/free", {"free_memory": True})  # or what templates share would not be run again
                 draw(page, ROOT / "workflows" / f"{name}.json")
             for node in ALONE:
                 editor.load(page, EMPTY)
