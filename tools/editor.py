@@ -73,18 +73,21 @@ SET_WIDGETS = """changes => {
     for (const [name, value] of Object.entries(changes[node.type] ?? {}))
       node.widgets.find(w => w.name === name).value = value;
   window.ended = null;
+  const faults = errors => Object.values(errors ?? {})
+    .flatMap(node => node.errors.map(error => `${node.class_type}: ${error.details}`));
   const post = app.api.queuePrompt;
   app.api.queuePrompt = async (...prompt) => {
     app.api.queuePrompt = post;
     try {
-      return await post.apply(app.api, prompt);
+      const answer = await post.apply(app.api, prompt);
+      window.refused = faults(answer.node_errors);  // of some outputs; the others run
+      return answer;
     } catch (refusal) {  // what the editor draws its red nodes from
-      window.ended = Object.values(refusal.response.node_errors)
-        .flatMap(node => node.errors.map(error => `${node.class_type}: ${error.details}`));
+      window.ended = faults(refusal.response.node_errors);
       throw refusal;
     }
   };
-  app.api.addEventListener("execution_success", () => window.ended = []);
+  app.api.addEventListener("execution_success", () => window.ended = window.refused);
   app.api.addEventListener("execution_error", event => window.ended = [event.detail.exception_message]);
   app.api.addEventListener("execution_interrupted", () => window.ended = ["interrupted"]);
 }"""
