@@ -4,6 +4,7 @@ import comfy.model_patcher
 import comfy.supported_models as families
 import pytest
 import torch
+from comfy.ldm.flux.model import FluxParams
 from mini import caption, clip, inflate, invert, model, pack, sample, tune, unet_config
 
 EI2Error = pack("ei2_modules.errors").EI2Error
@@ -117,6 +118,7 @@ def test_inpainting_models_see_the_picture_to_fill(name):
     assert not close(*edits, 1e-3)
 
 
+NEWER_FLUX = {"txt_ids_dims": []} if "txt_ids_dims" in FluxParams.__annotations__ else {}
 OTHERS = {
     "SD3": (families.SD3, {
         "in_channels": 16, "patch_size": 2, "depth": 1, "input_size": None, "adm_in_channels": 8, "num_patches": 16,
@@ -126,7 +128,7 @@ OTHERS = {
     "Flux": (families.Flux, {
         "in_channels": 16, "out_channels": 16, "patch_size": 2, "vec_in_dim": 8, "context_in_dim": 8, "hidden_size": 32,
         "mlp_ratio": 1.0, "num_heads": 2, "depth": 1, "depth_single_blocks": 1, "axes_dim": [4, 6, 6], "theta": 10000,
-        "qkv_bias": True, "guidance_embed": False,
+        "qkv_bias": True, "guidance_embed": False, **NEWER_FLUX,
     }),
     "WAN21_T2V": (families.WAN21_T2V, {
         "model_type": "t2v", "dim": 48, "ffn_dim": 32, "num_heads": 2, "num_layers": 1, "in_dim": 16, "out_dim": 16,
