@@ -50,7 +50,7 @@ def load(page: Page, workflow: dict) -> None:
     page.keyboard.press("Escape")
 
 
-def run(page: Page, changes: dict[str, dict], seconds: float = 300) -> list[str]:
+def run(page: Page, changes: dict[str, dict], seconds: float = 600) -> list[str]:
     """Set widgets ({"node type": {"widget": value}}), click Run, wait for the end. Returns [] or [what went wrong]."""
     start(page, changes)
     return end(page, seconds)
@@ -62,7 +62,7 @@ def start(page: Page, changes: dict[str, dict]) -> None:
     page.locator(RUN_BUTTON).first.click()
 
 
-def end(page: Page, seconds: float = 300) -> list[str]:
+def end(page: Page, seconds: float = 600) -> list[str]:
     """Wait for the end of what was started."""
     page.wait_for_function("window.ended", timeout=seconds * 1000)
     return page.evaluate("window.ended")

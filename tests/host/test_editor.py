@@ -104,6 +104,6 @@ def texts(page) -> list[str]:
 
 @pytest.mark.parametrize("template", ["01_first_edit"], indirect=True)
 def test_a_wrong_choice_is_a_red_node(page):
-    refused = editor.run(page, {"EI2OneShotTune": {"precision": "fp7"}}, seconds=30)
+    refused = editor.run(page, {"EI2OneShotTune": {"precision": "fp7"}}, seconds=120)
     assert refused and refused[0].startswith("EI2OneShotTune: ")
     assert "precision is 'fp7': it must be one of auto, bf16, fp16, fp32" in refused[0]

@@ -30,7 +30,7 @@ def types(workflow: dict) -> list[str]:
 def arrived(page, path) -> None:
     """Every node and link of the file is in the graph, and none is missing or red."""
     workflow = json.loads(path.read_text(encoding="utf-8"))
-    page.wait_for_function("n => app.graph._nodes.length === n", arg=len(workflow["nodes"]), timeout=10_000)
+    page.wait_for_function("n => app.graph._nodes.length === n", arg=len(workflow["nodes"]), timeout=60_000)
     page.wait_for_timeout(500)  # what is wrong with a graph is told a moment later
     opened = json.loads(page.evaluate("JSON.stringify(app.graph.serialize())"))
     assert types(opened) == types(workflow)
@@ -72,7 +72,7 @@ STATE = """type => {
 def wait_for_picture(page, node: str, height: int) -> dict:
     """Until a picture at least so high is in the node."""
     tall = f"({STATE})({json.dumps(node)}).pictures.some(([w, h]) => h >= {height})"
-    page.wait_for_function(tall, timeout=60_000)
+    page.wait_for_function(tall, timeout=240_000)
     return page.evaluate(STATE, node)
 
 
@@ -113,7 +113,7 @@ def test_cancelled_by_its_button_and_run_again(server, page):
     kept = set(unfinished.glob("unfinished_*.safetensors"))
     editor.load(page, json.loads(DEMO.read_text(encoding="utf-8")))
     editor.start(page, SHORT | {"EI2OneShotTune": TUNING | {"steps": 20, "seed": 82}})
-    page.wait_for_function(f"({STATE})('EI2OneShotTune').progress > 0.1", timeout=60_000)
+    page.wait_for_function(f"({STATE})('EI2OneShotTune').progress > 0.1", timeout=240_000)
     assert editor.cancel(page) == ["interrupted"]
     assert len(set(unfinished.glob("unfinished_*.safetensors")) - kept) == 1
     assert editor.faulty(page) == []
