@@ -69,7 +69,8 @@ def base_weight(model, key: str):
 def attended_channels(unet) -> float:
     """Channels of all transformer blocks, each by the share of the latent's pixels that it sees: 2820 for SD1.5."""
     total, shrunk = 0.0, 0
-    for part in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
+    middle = [unet.middle_block] if unet.middle_block is not None else []  # KOALA has none
+    for part in (*unet.input_blocks, *middle, *unet.output_blocks):
         modules = list(part.modules())
         shrunk += any(isinstance(m, Downsample) for m in modules)  # in a part of its own
         blocks = [m for m in modules if isinstance(m, BasicTransformerBlock)]

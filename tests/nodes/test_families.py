@@ -26,6 +26,7 @@ FAMILIES = {
     "SDXL": SDXL,
     "SDXL, v": {**SDXL, "prediction": "v"},
     "SDXL inpainting": {**SDXL, "in_channels": 9},
+    "SDXL without a middle block": {**SDXL, "family": families.KOALA_700M, "transformer_depth_middle": -2},
 }
 
 
