@@ -84,7 +84,7 @@ def kept_outside_mask(latent: dict) -> SourceOutsideMask | None:
             f"The latent was cut after its inversion, from {tuple(before)} to {tuple(now)}, so nothing can be kept "
             "outside the noise mask. Cut the clip before DDIM Invert Video."
         )
-    return SourceOutsideMask(mask, inversion.trajectory)
+    return SourceOutsideMask(mask.float(), inversion.trajectory)  # other packs make masks of bool
 
 
 def without_inversion(latent: dict, samples: torch.Tensor) -> dict:

@@ -63,6 +63,21 @@ def test_a_mask_of_ones_changes_nothing(m, noise):
     assert torch.equal(edit(m, masked(noise, torch.ones(1, 64, 64))), edit(m, noise))
 
 
+SHAPES = {
+    "one picture": lambda mask: mask[0],
+    "with channels": lambda mask: mask[:, None],
+    "a video's": lambda mask: mask[None, None],
+    "bool": lambda mask: mask.bool(),
+    "uint8": lambda mask: mask.byte(),
+    "fp16": lambda mask: mask.half(),
+}
+
+
+@pytest.mark.parametrize("made", SHAPES.values(), ids=SHAPES)
+def test_masks_of_other_shapes_and_types(m, noise, made):
+    assert torch.equal(edit(m, {**noise, "noise_mask": made(half())}), edit(m, masked(noise, half())))
+
+
 def test_the_model_sees_the_source_of_every_step(m, noise, monkeypatch):
     """Not the clean clip, and not noise of our own: what the inversion went through."""
     seen, original = [], m.model.apply_model
