@@ -11,12 +11,14 @@ class SourceOutsideMask:
     """Puts the source back after a step of sampling.
 
     mask: (n or 1, c or 1, h, w), 1 where the clip may change, 0 where it stays, between them a blend.
-    trajectory: the latents (n, c, h, w) of the inversion at every sigma of its grid, rising.
+    trajectory: the latents (n, c, h, w) of the inversion at every one of `sigmas`, which rise.
     """
 
     mask: Tensor
     trajectory: Sequence[Tensor]
+    sigmas: Tensor
 
-    def __call__(self, x: Tensor, level: int) -> Tensor:
-        """x: the edited latents at the grid's sigma number `level`."""
-        return x * self.mask + self.trajectory[level].to(x) * (1 - self.mask)
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """x: the edited latents at this sigma, a scalar; of the source the nearest there is."""
+        source = self.trajectory[int((self.sigmas.to(sigma) - sigma).abs().argmin())]
+        return x * self.mask + source.to(x) * (1 - self.mask)

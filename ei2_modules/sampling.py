@@ -23,14 +23,15 @@ def ddim_step(
 
 @torch.no_grad()
 def sample_ddim(
-    model, x, sigmas, extra_args=None, callback=None, disable=None, eta=0.0, generator=None, keep=None
+    model, x, sigmas, extra_args=None, callback=None, disable=None, eta=0.0, generator=None, keep=None, leftover=False
 ) -> Tensor:
     """The whole loop: x at sigmas[0] -> a clean latent.
 
     model(x, sigma, **extra_args) -> denoised x0, sigma one value a frame. The last step goes to abar_0 as
     published; what is returned is the VP latent there, which is what a decoder takes.
     generator: CPU generator of the fresh noise, needed only for eta > 0.
-    keep: (x, level) -> x after every step, level counting the grid's sigmas from the lowest (see masked_edit.py).
+    keep: (x, sigma) -> x after every step (see masked_edit.py).
+    leftover: the sigmas end above abar_0: x is returned in VE units, for a sampler that goes on from there.
     """
     extra_args = extra_args or {}
     per_frame = x.new_ones([x.shape[0]])
@@ -40,8 +41,8 @@ def sample_ddim(
             callback({"x": x, "i": i, "sigma": sigma, "denoised": denoised})
         x = ddim_step(x, denoised, sigma, sigma_next, eta, _fresh_noise(x, generator) if eta > 0 else None)
         if keep is not None:
-            x = keep(x, len(sigmas) - 2 - i)
-    return x / vp_scale(sigmas[-1]).to(x)
+            x = keep(x, sigma_next)
+    return x if leftover else x / vp_scale(sigmas[-1]).to(x)
 
 
 def _fresh_noise(x: Tensor, generator: torch.Generator | None) -> Tensor:

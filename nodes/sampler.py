@@ -39,7 +39,7 @@ class EI2Sampler(io.ComfyNode):
         conditioning.check(positive, "positive", spec)
         conditioning.check(negative, "negative", spec)
         progress = Progress(model, schedule.steps)
-        kept = host_latents.kept_outside_mask(latent)
+        kept = host_latents.kept_outside_mask(latent, schedule)
         callback = progress.callback()
         edited = sampling.sample(model, samples, positive, negative, cfg, schedule, eta, seed, callback, kept)
         return io.NodeOutput(host_latents.without_inversion(latent, edited))
@@ -71,7 +71,7 @@ class EI2DDIMSampler(io.ComfyNode):
     @classmethod
     def execute(cls, model, latent, seed, eta, steps=0, allow_mismatch=False):
         _, _, schedule = _read("EI² DDIM Sampler", model, latent, steps, allow_mismatch)
-        sampler = sampling.ddim_sampler(eta, seed, host_latents.kept_outside_mask(latent))
+        sampler = sampling.ddim_sampler(eta, seed, host_latents.kept_outside_mask(latent, schedule))
         return io.NodeOutput(sampler, schedule.descending)
 
 

@@ -59,7 +59,7 @@ def with_inversion(latent: dict, samples: torch.Tensor, inversion: Inversion) ->
     return {**{k: v for k, v in latent.items() if k != MASK}, "samples": samples, KEY: inversion}
 
 
-def kept_outside_mask(latent: dict) -> SourceOutsideMask | None:
+def kept_outside_mask(latent: dict, schedule: Schedule) -> SourceOutsideMask | None:
     """What the noise mask of an inverted latent keeps of its source, set before the inversion or after it.
 
     Raises EI2Error for a mask that does not fit the frames, or without a record of the source.
@@ -84,7 +84,8 @@ def kept_outside_mask(latent: dict) -> SourceOutsideMask | None:
             f"The latent was cut after its inversion, from {tuple(before)} to {tuple(now)}, so nothing can be kept "
             "outside the noise mask. Cut the clip before DDIM Invert Video."
         )
-    return SourceOutsideMask(mask.float(), inversion.trajectory)  # other packs make masks of bool
+    # Other packs make masks of bool.
+    return SourceOutsideMask(mask.float(), inversion.trajectory, schedule.sigmas)
 
 
 def without_inversion(latent: dict, samples: torch.Tensor) -> dict:

@@ -34,13 +34,17 @@ def sample(
 
 
 def ddim_sampler(eta: float, seed: int, kept: SourceOutsideMask | None = None):
-    """Published DDIM as a host SAMPLER. For eta 0 the seed plays no part. kept: with a mask of any size."""
+    """Published DDIM as a host SAMPLER, for a part of the sigmas too. For eta 0 the seed plays no part.
+
+    kept: with a mask of any size.
+    """
 
     def run(model, x, sigmas, extra_args=None, callback=None, disable=None):
-        generator, keep = torch.Generator().manual_seed(seed), None
+        options = {"eta": eta, "generator": torch.Generator().manual_seed(seed)}
+        options["leftover"] = float(sigmas[-1]) > float(model.inner_model.inner_model.model_sampling.sigma_min)
         if kept is not None:
-            keep = replace(kept, mask=comfy.sampler_helpers.prepare_mask(kept.mask, x.shape, x.device))
-        return sample_ddim(model, x, sigmas, extra_args, callback, disable, eta=eta, generator=generator, keep=keep)
+            options["keep"] = replace(kept, mask=comfy.sampler_helpers.prepare_mask(kept.mask, x.shape, x.device))
+        return sample_ddim(model, x, sigmas, extra_args, callback, disable, **options)
 
     return _OwnMask(run)
 

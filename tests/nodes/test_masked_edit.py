@@ -97,17 +97,32 @@ def test_the_model_sees_the_source_of_every_step(m, noise, monkeypatch):
 def by_sampler(m, latent, seed=0, eta=0.0):
     """SamplerCustomAdvanced with EI² DDIM Sampler."""
     sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=seed, eta=eta)
+    return custom_sample(m, latent, sampler, sigmas)["samples"]
+
+
+def custom_sample(m, latent, sampler, sigmas):
     guider = comfy.samplers.CFGGuider(m)
     guider.set_conds(caption(), caption(3))
     guider.set_cfg(GUIDANCE)
-    made = custom.SamplerCustomAdvanced().execute(custom.DisableNoise.execute()[0], guider, sampler, sigmas, latent)
-    return made[0]["samples"]
+    return custom.SamplerCustomAdvanced().execute(custom.DisableNoise.execute()[0], guider, sampler, sigmas, latent)[0]
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5])
 def test_the_samplers_agree(m, noise, eta):
     latent = masked(noise, moving())
     assert torch.equal(by_sampler(m, latent, 1, eta), edit(m, latent, seed=1, eta=eta))
+
+
+@pytest.mark.parametrize("masks", [None, half()], ids=["without a mask", "masked"])
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_part_of_the_steps_leaves_the_rest_to_another_sampler(m, noise, masks, step):
+    """Split Sigmas: the first part hands on its leftover noise, and beside the mask the source with as much of it."""
+    latent = noise if masks is None else masked(noise, masks)
+    sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
+    whole = custom_sample(m, latent, sampler, sigmas)["samples"]
+    for part in custom.SplitSigmas.execute(sigmas, step).args:
+        latent = custom_sample(m, latent, sampler, part)
+    torch.testing.assert_close(latent["samples"], whole, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("way", [edit, by_sampler])
