@@ -168,14 +168,13 @@ class _Guider(comfy.samplers.CFGGuider):
         self.inner_set_conds({name: conditioning.out_of_inference_mode(text) for name, text in texts.items()})
 
     def run(self, samples, body: Callable) -> None:
-        self.frames = len(samples)
         table = self.model_patcher.get_model_object("model_sampling").sigmas
         sampler = _LoopSampler(self, body)
         self.sample(torch.zeros_like(samples), samples, sampler, table.flip(0).clone(), disable_pbar=True)
 
     def denoise(self, x, sigma, frames: range):
         """x0 of these frames of the clip under their caption alone, differentiable."""
-        caption = conds_of_frames(self.conds["positive"], list(frames), self.frames)
+        caption = conds_of_frames(self.conds["positive"], list(frames))
         with self._under(conditioning.freeze_controls(caption)):
             return self(x, sigma, **self.extra_args)
 

@@ -58,17 +58,19 @@ class Windows(IndexListContextHandler):
             super().combine_context_window_results(x_in, sub_conds_out, sub_conds, window, window_idx, *rest)
 
     def get_resized_cond(self, cond_in, x_in, window, *device):
-        """Also what the host leaves whole: conditioning with a row for every frame, and hints of ControlNets."""
-        resized = super().get_resized_cond(cond_in, x_in, window, *device)
-        return resized and conds_of_frames(resized, window.index_list, len(x_in))
+        """Also what the host leaves whole: conditioning with rows for the frames, and hints of ControlNets."""
+        cond_in = cond_in and conds_of_frames(cond_in, window.index_list)
+        return super().get_resized_cond(cond_in, x_in, window, *device)
 
 
-def conds_of_frames(conds: list[dict], frames: list[int], total: int) -> list[dict]:
-    """Conditioning for some frames of a clip of `total`."""
+def conds_of_frames(conds: list[dict], frames: list[int]) -> list[dict]:
+    """Conditioning for some frames of a clip."""
     found = []
     for cond in conds:
-        models = {name: _of_frames(value, frames, total) for name, value in cond.get("model_conds", {}).items()}
+        models = {name: _of_frames(value, frames) for name, value in cond.get("model_conds", {}).items()}
         found.append({**cond, "model_conds": models})
+        if "mask" in cond:
+            found[-1]["mask"] = _rows(cond["mask"], frames)
         if "control" in cond:
             found[-1]["control"] = _control_of_frames(cond["control"], frames)
     return found
@@ -117,20 +119,24 @@ def _sigmas(model_options: dict) -> torch.Tensor:
     return model_options["transformer_options"]["sample_sigmas"]
 
 
-def _of_frames(value, frames: list[int], total: int):
+def _rows(tensor: torch.Tensor, frames: list[int]) -> torch.Tensor:
+    """One row serves all frames. Too few go round, and too many are left over, as in the host."""
+    return tensor if len(tensor) == 1 else tensor[[i % len(tensor) for i in frames]]
+
+
+def _of_frames(value, frames: list[int]):
     found = getattr(value, "cond", None)
-    if not isinstance(found, torch.Tensor) or found.ndim == 0 or len(found) != total:
-        return value
-    return value._copy_with(found[frames])
+    rows = isinstance(found, torch.Tensor) and found.ndim > 0
+    return value._copy_with(_rows(found, frames)) if rows else value
 
 
 def _control_of_frames(control, frames: list[int]):
-    """A ControlNet, and those chained before it, with the hints of these frames. Too few go round, as in the host."""
+    """A ControlNet, and those chained before it, with the hints of these frames."""
     if control is None:
         return None
     control = copy.copy(control)
     hints = control.cond_hint_original
     if isinstance(hints, torch.Tensor) and len(hints) > 1:
-        control.cond_hint_original, control.cond_hint = hints[[i % len(hints) for i in frames]], None
+        control.cond_hint_original, control.cond_hint = _rows(hints, frames), None
     control.previous_controlnet = _control_of_frames(control.previous_controlnet, frames)
     return control

@@ -8,6 +8,8 @@ import torch
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from mini import caption, clip, inflate, invert, model, run, sample, tune
 
+import nodes
+
 LONG = 20
 PER_FRAME = {"mode": "custom", "attention": "per-frame", "temporal_module": "none"}
 
@@ -160,6 +162,28 @@ def test_hints_and_texts_follow_their_frames(monkeypatch):
     assert all(seen == [float(i) for i in window] for seen, window in asked)
     assert all(seen == [0.0] for seen, _ in one)
     assert torch.equal(control.cond_hint_original, hints)
+
+
+def texts(rows):
+    return [[torch.randn(2 * LONG, 77, 64, generator=torch.Generator().manual_seed(9))[rows], {}]]
+
+
+def masked_texts(rows):
+    """Two texts, one of them in a part of each picture."""
+    masks = torch.rand(2 * LONG, 8, 8, generator=torch.Generator().manual_seed(9))[rows]
+    set_mask = nodes.ConditioningSetMask().append(caption(), masks, "default", 1.0)[0]
+    return nodes.ConditioningCombine().combine(set_mask, caption(7))[0]
+
+
+@pytest.mark.parametrize("conditioning", [texts, masked_texts])
+@pytest.mark.parametrize("rows", [5, LONG, LONG + 6], ids=["too few go round", "a row each", "some left over"])
+def test_rows_of_conditioning_follow_their_frames(conditioning, rows):
+    """Of independent frames the clip is what each frame gives alone."""
+    m, latents = smooth(**PER_FRAME), clip(LONG)["samples"]
+    noise = invert(m, {"samples": latents}, positive=conditioning(list(range(rows))), steps=2)[0]["samples"]
+    for i in (0, 6, LONG - 1):
+        alone = invert(m, {"samples": latents[i : i + 1]}, positive=conditioning([i % rows]), steps=2)[0]["samples"]
+        torch.testing.assert_close(noise[i], alone[0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("frames", "window", "seen"), [(20, 16, 16), (20, 5, 5), (20, 32, 20), (3, 16, 3)])
