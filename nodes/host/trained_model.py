@@ -17,6 +17,7 @@ from ...ei2_modules.weights import EI2Weights
 from . import memory
 from .patch import KEY, remove_query_patches
 
+FREE_NOISE = "ContextWindows_sampler_sample"  # of a newer host's Context Windows node: fails without its windows
 BETWEEN_BLOCKS = ("input_block_patch", "input_block_patch_after_skip", "output_block_patch")  # kinds of patches
 
 
@@ -28,6 +29,7 @@ def clone_for_tuning(model, weights: EI2Weights | None, dtype):
     clone.remove_injections(KEY)
     clone.remove_additional_models(KEY)
     clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, KEY)
+    clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, FREE_NOISE)
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)  # it would compile anew for all we change
     clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, KEY, _ask_for_one_frame)
     options = clone.model_options["transformer_options"]

@@ -5,6 +5,7 @@ import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from mini import caption, clip, inflate, invert, model, run, sample, tune
 
@@ -196,8 +197,15 @@ def test_tuning_sees_a_window_of_the_clip(frames, window, seen, monkeypatch):
     assert sample(tuned, invert(tuned, clip(frames), steps=2)[0]).shape[0] == frames
 
 
+def free_noise(executor, guider, sigmas, extra_args, *args):
+    assert "context_handler" in extra_args["model_options"]
+    return executor(guider, sigmas, extra_args, *args)
+
+
 def test_context_windows_do_not_cut_what_tuning_sees(monkeypatch):
+    """Nor does what a newer host's node adds for FreeNoise, which looks for its windows."""
     m = by_hand(smooth(), 4)
+    m.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, "ContextWindows_sampler_sample", free_noise)
     calls = batches(m, monkeypatch)
     tune(m, clip(12), steps=2)
     assert set(calls) == {12}
