@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import torch
-from comfy.controlnet import ControlNet
+from comfy.controlnet import ControlBase, ControlLora, ControlNet, T2IAdapter
 
 from ...ei2_modules.config import TuningOptions
 from ...ei2_modules.tuning_state import RunKey
@@ -60,7 +60,7 @@ def _bytes(value) -> Iterator[bytes]:
             yield from _bytes(item)
     elif value is None or isinstance(value, (str, int, float)):
         yield repr(value).encode()
-    elif type(value) is ControlNet:
+    elif type(value) in CONTROLS:
         yield from _bytes(_control(value))
     elif isinstance(getattr(value, "weights", None), (list, tuple)):  # a LoRA in the host's hands
         yield type(value).__name__.encode()
@@ -69,12 +69,18 @@ def _bytes(value) -> Iterator[bytes]:
         raise TypeError(type(value).__name__)
 
 
-def _control(control: ControlNet) -> list:
+CONTROLS = {  # the host's kinds, and where their weights lie
+    ControlNet: lambda c: (c.control_model_wrapped.model.state_dict(), c.control_model_wrapped.patches),
+    ControlLora: lambda c: (c.control_weights,),
+    T2IAdapter: lambda c: (c.t2i_model.state_dict(),),
+}
+
+
+def _control(control: ControlBase) -> list:
     """All that its residuals depend on; what is none of the ordinary kinds of value cannot be compared."""
     plain = ("strength", "timestep_percent_range", "global_average_pooling", "upscale_algorithm", "extra_args",
              "cond_hint_original", "extra_concat_orig", "vae", "extra_hooks", "previous_controlnet")  # fmt: skip
-    wrapped = control.control_model_wrapped
-    return [[getattr(control, name) for name in plain], wrapped.model.state_dict(), wrapped.patches]
+    return [[getattr(control, name) for name in plain], *CONTROLS[type(control)](control)]
 
 
 def _patches(model, state: Inflated) -> str | None:

@@ -149,6 +149,42 @@ def controlnet(seed=0):
     return comfy.controlnet.ControlNet(net, load_device=comfy.model_management.get_torch_device())
 
 
+def control_lora(seed=0):
+    """CONTROL_NET as a difference to `model`: it brings what a UNet has not, and changes one weight."""
+    import comfy.controlnet
+
+    weights = controlnet(seed).control_model.state_dict()
+    own = {k: v for k, v in weights.items() if k.startswith(("input_hint_block", "zero_convs", "middle_block_out"))}
+    generator = torch.Generator().manual_seed(seed)
+    query = "input_blocks.1.1.transformer_blocks.0.attn1.to_q"
+    shapes = {f"{query}.up": (32, 4), f"{query}.down": (4, 32)}
+    own |= {name: 0.2 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return comfy.controlnet.ControlLora(own)
+
+
+class _Adapter(torch.nn.Module):
+    """Features for the second block of `model`, the least that the host takes for a T2I-Adapter."""
+
+    unshuffle_amount = 8
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 32, 8, 8)
+
+    def forward(self, x):
+        return {"input": [self.conv(x), None]}  # taken from the end
+
+
+def t2i_adapter(seed=0):
+    """CONTROL_NET."""
+    import comfy.controlnet
+
+    net, generator = _Adapter().requires_grad_(False), torch.Generator().manual_seed(seed)
+    for p in net.parameters():
+        p.copy_(0.1 * torch.randn(p.shape, generator=generator))
+    return comfy.controlnet.T2IAdapter(net, 3, 8, "nearest-exact")
+
+
 def hints(frames, size=64):
     """IMAGE: a picture for each of these numbers."""
     return torch.stack([torch.rand(size, size, 3, generator=torch.Generator().manual_seed(i)) for i in frames])

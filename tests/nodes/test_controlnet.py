@@ -3,7 +3,22 @@
 import comfy.ldm.modules.diffusionmodules.openaimodel as host_unet
 import pytest
 import torch
-from mini import caption, clip, controlled, controlnet, hints, inflate, invert, model, pack, plain_sample, sample, tune
+from mini import (
+    caption,
+    clip,
+    control_lora,
+    controlled,
+    controlnet,
+    hints,
+    inflate,
+    invert,
+    model,
+    pack,
+    plain_sample,
+    sample,
+    t2i_adapter,
+    tune,
+)
 
 PER_FRAME = {"mode": "custom", "attention": "per-frame", "temporal_module": "none"}
 FRAMES = 3
@@ -47,14 +62,18 @@ def test_each_frame_gets_its_own_hint(nets):
     assert (edited - plain).abs().max() > 0.1
 
 
+KINDS = [controlnet, control_lora, t2i_adapter]
+CHAINS = {**{kind.__name__: [kind] for kind in KINDS}, "two": [controlnet] * 2, "mixed": [controlnet, t2i_adapter]}
+
+
 @pytest.mark.parametrize("checkpointing", ["on", "off"])
-@pytest.mark.parametrize("nets", [1, 2])
+@pytest.mark.parametrize("nets", CHAINS.values(), ids=CHAINS)
 def test_tuned_with_hints_is_the_slow_reference(nets, checkpointing, monkeypatch):
     """The host adds residuals in place, and the backward pass must not notice: adding apart gives equal weights.
 
     But for rounding, as gradients are summed in another order: the mean difference was 7e-9 of changes of 1e-3.
     """
-    text, _ = controlled(*((controlnet(seed), hints(range(FRAMES))) for seed in range(nets)))
+    text, _ = controlled(*((net(seed), hints(range(FRAMES))) for seed, net in enumerate(nets)))
     m = inflate(model())
     weights = tune(m, positive=text, gradient_checkpointing=checkpointing)[1]
 
@@ -120,9 +139,10 @@ def test_a_step_sees_the_hints_of_its_own_frames(wired, monkeypatch):
     assert len(tune(inflate(host), clip(7), text, steps=6, window=3)[2]["loss"]) == 6
 
 
+@pytest.mark.parametrize("net", KINDS)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_precisions(precision):
-    text, _ = controlled((controlnet(), hints(range(FRAMES))))
+def test_precisions(net, precision):
+    text, _ = controlled((net(), hints(range(FRAMES))))
     assert len(tune(inflate(model()), positive=text, precision=precision)[2]["loss"]) == 2
 
 
@@ -146,6 +166,10 @@ OTHERS = {
     "another strength": lambda: controlled((controlnet(), hints(range(FRAMES))), strength=0.5)[0],
     "another range": lambda: controlled((controlnet(), hints(range(FRAMES))), end_percent=0.5)[0],
     "another ControlNet": lambda: controlled((controlnet(7), hints(range(FRAMES))))[0],
+    "a Control-LoRA": lambda: controlled((control_lora(), hints(range(FRAMES))))[0],
+    "another Control-LoRA": lambda: controlled((control_lora(7), hints(range(FRAMES))))[0],
+    "a T2I-Adapter": lambda: controlled((t2i_adapter(), hints(range(FRAMES))))[0],
+    "another T2I-Adapter": lambda: controlled((t2i_adapter(7), hints(range(FRAMES))))[0],
     "one more": lambda: controlled((controlnet(7), hints([0])), (controlnet(), hints(range(FRAMES))))[0],
     "none": caption,
 }
@@ -159,8 +183,14 @@ def test_only_the_same_hints_are_gone_on_from(other):
     assert content_hash(other()) not in (None, content_hash(same))
 
 
-def test_a_tuning_with_hints_is_gone_on_from(folders, monkeypatch):
-    wired = [controlled((controlnet(), hints(range(FRAMES))))[0] for _ in range(2)]
+def test_no_two_hash_alike():
+    hashes = [pack("nodes.host.run_key").content_hash(make()) for make in OTHERS.values()]
+    assert len(set(hashes)) == len(hashes)
+
+
+@pytest.mark.parametrize("net", KINDS)
+def test_a_tuning_with_hints_is_gone_on_from(net, folders, monkeypatch):
+    wired = [controlled((net(), hints(range(FRAMES))))[0] for _ in range(2)]
     m = inflate(model())
     first = tune(m, positive=wired[0], resume="auto", autosave_every=1)[1]
     monkeypatch.setattr(pack("nodes.host.training")._Guider, "denoise", lambda *args: pytest.fail("tuned already"))
