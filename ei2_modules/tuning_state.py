@@ -21,6 +21,7 @@ _ALIKE = {
     "precision": "the precision",
     "model": "the kind of model",
     "widths": "the kind of model",
+    "patches": "LoRAs or other patches on the model",
 }
 
 
@@ -28,10 +29,10 @@ _ALIKE = {
 class RunKey:
     """What makes two tunings the same but for the number of steps. Plain JSON."""
 
-    clip: str  # a hash of the contents, as are the next two
-    caption: str
+    clip: str  # a hash of the contents, as are the next three; None for what cannot be compared
+    caption: str | None
     start: str
-    patches: str | None  # the same of LoRAs and other changes to the model; None where they cannot be compared
+    patches: str | None  # LoRAs and other changes to the model
     precision: str
     model: list  # family and prediction
     widths: list  # see weights.Header
@@ -40,16 +41,19 @@ class RunKey:
     tuning: dict  # TuningOptions but for the steps
 
     def differences(self, other: "RunKey") -> list[str]:
-        """In words, what keeps this tuning from going on from the other's state."""
-        found = [words for name, words in _ALIKE.items() if getattr(self, name) != getattr(other, name)]
-        if None not in (self.patches, other.patches) and self.patches != other.patches:
-            found.append("LoRAs or other patches on the model")
+        """In words, what keeps this tuning from going on from the other's state, as far as can be seen."""
+        pairs = [(words, getattr(self, name), getattr(other, name)) for name, words in _ALIKE.items()]
+        found = [words for words, ours, theirs in pairs if ours != theirs and None not in (ours, theirs)]
         if not distance(self.fingerprint, other.fingerprint) <= FINGERPRINT_TOLERANCE:
             found.append("the checkpoint")
         for ours, theirs in ((self.inflation, other.inflation), (self.tuning, other.tuning)):
             unlike = (name for name in ours if ours[name] != theirs.get(name))
             found += [f"{name.replace('_', ' ')} ({theirs.get(name)} there, {ours[name]} here)" for name in unlike]
         return list(dict.fromkeys(found))
+
+    def comparable(self, other: "RunKey") -> bool:
+        """Whether all can be seen: if not, only the user can say that two tunings are the same."""
+        return None not in (self.caption, other.caption, self.patches, other.patches)
 
 
 def save(path: Path, tuning: Tuning, key: RunKey, seconds: float) -> None:

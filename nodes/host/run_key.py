@@ -1,7 +1,6 @@
 """What makes a tuning the same as an earlier one: hashes of its clip, caption and model."""
 
 import hashlib
-import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -22,8 +21,8 @@ def run_key(
     tuning = {name: value for name, value in asdict(options).items() if name != "steps"}
     tuning["window"] = min(options.window, len(samples))
     return RunKey(
-        clip=content_hash(samples) or _none_other(),
-        caption=content_hash(caption) or _none_other(),
+        clip=content_hash(samples),
+        caption=content_hash(caption),
         start=content_hash([start.tensors.queries, start.tensors.temporal] if start else None),
         patches=_patches(model, state),
         precision=str(dtype).removeprefix("torch."),
@@ -96,7 +95,3 @@ def _patches(model, state: Inflated) -> str | None:
         return None
     patches = {key: [p for p in found if not is_our_patch(p, state.weights)] for key, found in model.patches.items()}
     return content_hash([{key: found for key, found in patches.items() if found}, sigma_table(model)])
-
-
-def _none_other() -> str:
-    return uuid.uuid4().hex

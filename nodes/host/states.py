@@ -61,8 +61,7 @@ def matching(key: RunKey, steps: int) -> tuple[Path, int] | None:
     for path in _newest_first():
         with _passed_over_when_damaged():
             theirs, done = tuning_state.read(path)
-            comparable = None not in (key.patches, theirs.patches)
-            if comparable and done <= steps and not key.differences(theirs):
+            if key.comparable(theirs) and done <= steps and not key.differences(theirs):
                 found.append((path, done))
     for path, done in sorted(found, key=lambda match: match[1], reverse=True):
         with _passed_over_when_damaged():

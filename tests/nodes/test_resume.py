@@ -6,6 +6,7 @@ from contextlib import suppress
 import comfy.model_management
 import pytest
 import torch
+from comfy.controlnet import ControlBase
 from mini import caption, clip, inflate, model, pack, tune
 
 AUTO = {"resume": "auto", "autosave_every": 2}
@@ -128,6 +129,16 @@ def hooked():
     return m
 
 
+def of_another_pack():
+    """A caption that cannot be compared."""
+
+    class ControlOfAnotherPack(ControlBase):
+        def get_control(self, *args):
+            return {}
+
+    return [[caption()[0][0], {"control": ControlOfAnotherPack()}]]
+
+
 OTHERS = {
     "the clip": lambda: tune(inflate(model()), clip(seed=3), **AUTO),
     "its size": lambda: tune(inflate(model()), clip(width=16), **AUTO),
@@ -169,13 +180,30 @@ def the_state(states):
     return path
 
 
-def test_a_chosen_state_is_gone_on_from(trained, states):
-    tune(inflate(model()), steps=2, **AUTO)
+UNSEEN = {
+    "another node's hook": (hooked, caption),
+    "a ControlNet of another pack": (lambda: inflate(model()), of_another_pack),
+}
+CHOSEN = {"alike": (lambda: inflate(model()), caption), **UNSEEN}
+
+
+@pytest.mark.parametrize("make, text", UNSEEN.values(), ids=UNSEEN)
+def test_what_cannot_be_compared_is_tuned_anew(make, text, trained):
+    tune(make(), positive=text(), **AUTO)
+    trained.clear()
+    tune(make(), positive=text(), **AUTO)
+    assert trained
+
+
+@pytest.mark.parametrize("make, text", CHOSEN.values(), ids=CHOSEN)
+def test_a_chosen_state_is_gone_on_from(make, text, trained, states):
+    """Also where only the user can say that it is the same tuning."""
+    tune(make(), positive=text(), steps=2, **AUTO)
     name = the_state(states).name
     trained.clear()
-    _, further, _ = tune(inflate(model()), steps=3, resume=name)
+    _, further, _ = tune(make(), positive=text(), steps=3, resume=name)
     assert len(trained) == 1
-    assert same(further, tune(inflate(model()), steps=3)[1])
+    assert same(further, tune(make(), positive=text(), steps=3)[1])
 
 
 REFUSED = {
