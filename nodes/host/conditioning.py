@@ -73,5 +73,7 @@ def freeze_controls(conds: list[dict]) -> list[dict]:
     """Of the host's own form of conditioning: nothing of these ControlNets is kept for a backward pass from now on."""
     for cond in conds:
         if "control" in cond:
-            cond["control"].get_control = torch.no_grad()(cond["control"].get_control)
+            control, cond["control"] = cond["control"], copy.copy(cond["control"])
+            # Not its own method: a circle would keep every step's hints until Python looks for circles.
+            cond["control"].get_control = torch.no_grad()(control.get_control)
     return conds

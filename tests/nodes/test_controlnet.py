@@ -1,5 +1,8 @@
 """ControlNets beside ours, miniature and random: hints frame by frame, in inversion, sampling and tuning."""
 
+import gc
+import weakref
+
 import comfy.ldm.modules.diffusionmodules.openaimodel as host_unet
 import pytest
 import torch
@@ -60,6 +63,26 @@ def test_each_frame_gets_its_own_hint(nets):
         torch.testing.assert_close(edited[i], edited_alone[0], rtol=0, atol=1e-3)
     plain = sample(m, noise, cfg=2.0)
     assert (edited - plain).abs().max() > 0.1
+
+
+def test_the_hints_of_a_step_go_with_it(monkeypatch):
+    """Without waiting for Python's collector, which may come after hundreds of steps."""
+    training, made, alive = pack("nodes.host.training"), weakref.WeakSet(), []
+    original = training.conds_of_frames
+
+    def watched(*args):
+        conds = original(*args)
+        made.add(conds[0]["control"])
+        alive.append(len(made))
+        return conds
+
+    monkeypatch.setattr(training, "conds_of_frames", watched)
+    gc.disable()
+    try:
+        tune(inflate(model()), positive=controlled((controlnet(), hints(range(FRAMES))))[0], steps=4)
+    finally:
+        gc.enable()
+    assert alive == [1] * 4
 
 
 KINDS = [controlnet, control_lora, t2i_adapter]
