@@ -75,13 +75,14 @@ def invert_ddim(
     times a step and never at sigma 0. `convergence` collects how the iterations ended, the list `trajectory` the
     latents at every sigma, in main memory.
     """
-    trajectory = [] if trajectory is None else trajectory
     convergence = Convergence(iterations) if convergence is None else convergence
     x = x * vp_scale(sigmas[0]).to(x)
-    trajectory.append(x.cpu())
+    if trajectory is not None:
+        trajectory.append(x.cpu())
     for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
         x, denoised = inversion_step(model, x, sigma, sigma_next, iterations, convergence, extra_args or {})
-        trajectory.append(x.cpu())
+        if trajectory is not None:
+            trajectory.append(x.cpu())
         if callback is not None:
             callback({"x": x, "i": i, "sigma": sigma_next, "denoised": denoised})
     return x

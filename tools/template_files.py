@@ -1,4 +1,4 @@
-"""The files that the templates name, in a server's folders: random weights, a real clip, a moving mask."""
+"""What the templates name, in a server's folders (random weights, a real clip, a moving mask), and small settings for them."""
 
 import demo_clip
 import video_files
@@ -10,6 +10,13 @@ WEIGHTS = {
     "checkpoints/v1-5-pruned-emaonly-fp16.safetensors": "sd1",
     "checkpoints/sd_xl_base_1.0.safetensors": "sd1",  # SDXL's text encoders are too large for every run of the tests
     "controlnet/control_v11p_sd15_canny_fp16.safetensors": "controlnet",
+}
+SMALL = {  # widgets of any template for a run of seconds
+    "EI2DemoClip": {"frames": 2},
+    "ImageFromBatch": {"length": 2},
+    "ImageScale": {"width": 64, "height": 64},
+    "EI2OneShotTune": {"steps": 2},
+    "EI2InvertVideo": {"steps": 2},
 }
 
 

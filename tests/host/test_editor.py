@@ -6,16 +6,10 @@ import urllib.request
 import editor
 import pytest
 from comfy_server import ROOT
+from template_files import SMALL
 
 pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium on this machine")
 
-SMALL = {
-    "EI2DemoClip": {"frames": 2},
-    "ImageFromBatch": {"length": 2},
-    "ImageScale": {"width": 64, "height": 64},
-    "EI2OneShotTune": {"steps": 2},
-    "EI2InvertVideo": {"steps": 2},
-}
 LONG = SMALL | {"ImageFromBatch": {"length": 18}, "EI2OneShotTune": {"steps": 2, "window": 4}}
 SHOWN = {  # what each text in the graph says after a run
     "00_demo_model": ["Motion"],
@@ -60,8 +54,7 @@ def test_every_template_is_tested():
 def test_no_node_is_missing_or_changed(page, workflow):
     """Every node is known, and its widgets still hold what the file says."""
     opened = json.loads(page.evaluate("JSON.stringify(app.graph.serialize())"))
-    faulty = "n => n.has_errors || !LiteGraph.registered_node_types[n.type]"
-    assert page.evaluate(f"app.graph._nodes.filter({faulty}).map(n => n.type)") == []
+    assert editor.faulty(page) == []
     saved = {node["id"]: node.get("widgets_values") or [] for node in workflow["nodes"]}
     for node in opened["nodes"]:
         values = node.get("widgets_values") or []

@@ -11,17 +11,11 @@ import editor
 import pytest
 import video_files
 from comfy_server import ROOT
+from template_files import SMALL
 
 SAVED = Path(__file__).with_name("saved")
 FILES = {str(path.relative_to(SAVED).with_suffix("")): path for path in sorted(SAVED.glob("*/*.json"))}
 STRIPPED = {"00_demo_model without the newest inputs": ROOT / "workflows" / "00_demo_model.json"}
-SMALL = {
-    "EI2DemoClip": {"frames": 2},
-    "ImageFromBatch": {"length": 2},
-    "ImageScale": {"width": 64, "height": 64},
-    "EI2OneShotTune": {"steps": 2},
-    "EI2InvertVideo": {"steps": 2},
-}
 
 
 @pytest.fixture(scope="module")

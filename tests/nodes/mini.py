@@ -126,12 +126,24 @@ def sample(m, latent, positive=None, negative=None, cfg=1.0, seed=0, eta=0.0, st
     )[0]["samples"]
 
 
-def plain_sample(m, seed=5, frames=3, steps=3, size=8):
+def plain_sample(m, seed=5, frames=3, steps=3, size=8, text=caption):
     """The host's own KSampler on a model: what must never change."""
     import nodes
 
     latent = clip(frames, size, size)
-    return nodes.common_ksampler(m, seed, steps, 3.0, "euler", "normal", caption(), caption(3), latent)[0]["samples"]
+    return nodes.common_ksampler(m, seed, steps, 3.0, "euler", "normal", text(), text(3), latent)[0]["samples"]
+
+
+def custom_advanced(m, latent, sampler, sigmas, cfg=3.0):
+    """The LATENT of the stock SamplerCustomAdvanced with Disable Noise."""
+    import comfy.samplers
+    import comfy_extras.nodes_custom_sampler as custom
+
+    guider = comfy.samplers.CFGGuider(m)
+    guider.set_conds(caption(), caption(3))
+    guider.set_cfg(cfg)
+    out = custom.SamplerCustomAdvanced.execute(custom.DisableNoise.execute().args[0], guider, sampler, sigmas, latent)
+    return out.args[0]
 
 
 def controlnet(seed=0):

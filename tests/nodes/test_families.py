@@ -5,7 +5,7 @@ import comfy.supported_models as families
 import pytest
 import torch
 from comfy.ldm.flux.model import FluxParams
-from mini import caption, clip, inflate, invert, model, pack, sample, tune, unet_config
+from mini import caption, clip, inflate, invert, model, pack, plain_sample, sample, tune, unet_config
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 POOLED = 1280  # of CLIP-G
@@ -41,11 +41,8 @@ def text(seed=1):
     return [[caption(seed)[0][0], {"pooled_output": pooled}]]
 
 
-def plain(m, frames, steps=3):
-    """The host's own KSampler."""
-    import nodes
-
-    return nodes.common_ksampler(m, 5, steps, 3.0, "euler", "normal", text(), text(3), clip(frames))[0]["samples"]
+def plain(m, frames):
+    return plain_sample(m, frames=frames, text=text)
 
 
 def close(a, b, tolerance=1e-5):

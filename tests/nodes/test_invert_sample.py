@@ -5,10 +5,9 @@ import re
 
 import comfy.controlnet
 import comfy.samplers
-import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import torch
-from mini import caption, clip, inflate, invert, model, pack, run, sample
+from mini import caption, clip, custom_advanced, inflate, invert, model, pack, run, sample
 
 import nodes
 
@@ -100,14 +99,6 @@ def test_same_inputs_same_result():
     assert torch.equal(a, b)
 
 
-def custom_advanced(m, latent, sampler, sigmas, cfg=3.0, positive=None):
-    guider = comfy.samplers.CFGGuider(m)
-    guider.set_conds(positive or caption(), caption(3))
-    guider.set_cfg(cfg)
-    out = custom.SamplerCustomAdvanced.execute(custom.DisableNoise.execute().args[0], guider, sampler, sigmas, latent)
-    return out.args[0]["samples"]
-
-
 @pytest.mark.parametrize("eta", [0.0, 0.7])
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 def test_sampler_level_path_is_bit_identical(eta, prediction):
@@ -115,7 +106,9 @@ def test_sampler_level_path_is_bit_identical(eta, prediction):
     m = smooth(prediction)
     noise, _ = invert(m, steps=5)
     sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=4, eta=eta)
-    assert torch.equal(custom_advanced(m, noise, sampler, sigmas), sample(m, noise, cfg=3.0, seed=4, eta=eta))
+    assert torch.equal(
+        custom_advanced(m, noise, sampler, sigmas)["samples"], sample(m, noise, cfg=3.0, seed=4, eta=eta)
+    )
 
 
 def test_stock_euler_differs_by_the_scale_at_abar_0_alone():
@@ -123,7 +116,7 @@ def test_stock_euler_differs_by_the_scale_at_abar_0_alone():
     m = smooth()
     noise, _ = invert(m, steps=5)
     _, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=0, eta=0.0)
-    stock = custom_advanced(m, noise, comfy.samplers.sampler_object("euler"), sigmas)
+    stock = custom_advanced(m, noise, comfy.samplers.sampler_object("euler"), sigmas)["samples"]
     scale = float((1 + sigmas[-1] ** 2).sqrt())
     assert scale == pytest.approx(1.000425, abs=1e-6)
     torch.testing.assert_close(stock, sample(m, noise, cfg=3.0) * scale, rtol=0, atol=1e-4)

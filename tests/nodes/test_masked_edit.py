@@ -1,10 +1,9 @@
 """A noise mask: inside it the clip is edited, outside it stays what it was, through both ways of sampling."""
 
-import comfy.samplers
 import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import torch
-from mini import caption, clip, inflate, invert, model, pack, run, sample
+from mini import clip, custom_advanced, inflate, invert, model, pack, run, sample
 
 import nodes as host_nodes
 
@@ -97,14 +96,7 @@ def test_the_model_sees_the_source_of_every_step(m, noise, monkeypatch):
 def by_sampler(m, latent, seed=0, eta=0.0):
     """SamplerCustomAdvanced with EI² DDIM Sampler."""
     sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=seed, eta=eta)
-    return custom_sample(m, latent, sampler, sigmas)["samples"]
-
-
-def custom_sample(m, latent, sampler, sigmas):
-    guider = comfy.samplers.CFGGuider(m)
-    guider.set_conds(caption(), caption(3))
-    guider.set_cfg(GUIDANCE)
-    return custom.SamplerCustomAdvanced().execute(custom.DisableNoise.execute()[0], guider, sampler, sigmas, latent)[0]
+    return custom_advanced(m, latent, sampler, sigmas, GUIDANCE)["samples"]
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5])
@@ -119,9 +111,9 @@ def test_a_part_of_the_steps_leaves_the_rest_to_another_sampler(m, noise, masks,
     """Split Sigmas: the first part hands on its leftover noise, and beside the mask the source with as much of it."""
     latent = noise if masks is None else masked(noise, masks)
     sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
-    whole = custom_sample(m, latent, sampler, sigmas)["samples"]
+    whole = custom_advanced(m, latent, sampler, sigmas, GUIDANCE)["samples"]
     for part in custom.SplitSigmas.execute(sigmas, step).args:
-        latent = custom_sample(m, latent, sampler, part)
+        latent = custom_advanced(m, latent, sampler, part, GUIDANCE)
     torch.testing.assert_close(latent["samples"], whole, rtol=0, atol=1e-4)
 
 

@@ -1,13 +1,11 @@
 """Clips longer than a window, on the real host: by our windows, by the Context Windows node, and tuned in runs."""
 
 import comfy.controlnet
-import comfy.samplers
-import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-from mini import caption, clip, inflate, invert, model, run, sample, tune
+from mini import caption, clip, custom_advanced, inflate, invert, model, run, sample, tune
 
 import nodes
 
@@ -83,11 +81,7 @@ def test_the_samplers_agree_on_a_long_clip():
     m = smooth()
     noise = invert(m, clip(LONG), steps=4)[0]
     sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=0, eta=0.0)
-    guider = comfy.samplers.CFGGuider(m)
-    guider.set_conds(caption(), caption(3))
-    guider.set_cfg(2.0)
-    made = custom.SamplerCustomAdvanced().execute(custom.DisableNoise.execute()[0], guider, sampler, sigmas, noise)
-    assert torch.equal(made[0]["samples"], sample(m, noise, cfg=2.0))
+    assert torch.equal(custom_advanced(m, noise, sampler, sigmas, cfg=2.0)["samples"], sample(m, noise, cfg=2.0))
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before inflating", "after"])

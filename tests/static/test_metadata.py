@@ -152,9 +152,8 @@ def test_a_blueprint_is_one_node(path):
     assert workflow["extra"]["BlueprintDescription"]
 
 
-SAVED = (
-    "tests/host/saved"  # workflows as a version shipped them; tests/host/test_saved_workflows.py opens and runs them
-)
+# Workflows as a version shipped them; tests/host/test_saved_workflows.py opens and runs them.
+SAVED = "tests/host/saved"
 RELEASED = {"0.1.0/01_first_edit.json": "f71b4fe6240e8cdb5f2685376351257f0a911b126d9851ffc3364e086e647f8e"}
 
 
