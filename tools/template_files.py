@@ -1,4 +1,4 @@
-"""What the templates name, in a server's folders (random weights, a real clip, a moving mask), and small settings for them."""
+"""What the templates name in a server's folders (random weights, a clip, a moving mask), and small settings."""
 
 import demo_clip
 import video_files
