@@ -76,7 +76,8 @@ def during_forward_and_backward(*watchers):
 def one_step(model, samples, text, precision: str, checkpointing: str) -> dict:
     """Bytes kept and bytes at the peak of a run of one step."""
     state = in_process.pack("nodes.host.patch").inflated_state(model, "this benchmark")
-    run = training.TuningRun(state, in_process.pack("ei2_modules.config").TuningOptions(1), precision, checkpointing)
+    options = in_process.pack("ei2_modules.config").TuningOptions(1, window=len(samples))  # the clip whole
+    run = training.TuningRun(state, options, precision, checkpointing)
     texts = in_process.pack("nodes.host.conditioning").Texts(text)
     saved = Saved(lambda: (model.model, run.tuning.trainables))
     alive = Alive()

@@ -14,8 +14,8 @@ BLOCK_BYTES = 35.5  # for each channel of the transformer blocks, by the share o
 UNET_BYTES, CHECKPOINTED_BYTES = 100, 81  # for each channel of the UNet's first level: the rest, or all there is
 KEY_BYTES = 0.5  # as BLOCK_BYTES, for each frame beyond 8: every frame looks at the coarse tokens of all others
 FRAMES = 8  # of what was measured
-MARGIN = 1.15  # beyond it a tuning is refused. The estimate was 3 % too high for 8 frames of 256x256, and never too low
-#                by more than rounding without checkpointing; for tiny clips it is up to a third too high
+MARGIN = 1.15  # beyond it a tuning is refused. Without checkpointing the estimate was 3 % too high for 8 frames of
+#                256x256 and right for 24 of 192x192; with it 4 to 8 % too high, and for tiny clips up to a third
 ROOMY = 0.8  # of the free memory: above it "auto" checkpoints
 STEP_PASSES = {False: 2.5, True: 3.7}  # passes forwards that one step takes as long as, by checkpointing: on a busy CPU
 #                                        2.1 to 2.6 and 2.3 to 3.9 were measured
@@ -48,10 +48,10 @@ class Demand:
     @property
     def bytes(self) -> int:
         """Estimated, at the peak."""
-        each = CHECKPOINTED_BYTES * self.unet_width
-        if not self.checkpointing:
-            each = UNET_BYTES * self.unet_width + BLOCK_BYTES * self.block_width
-        each += KEY_BYTES * self.block_width * max(0, self.frames - FRAMES)
+        keys = KEY_BYTES * max(0, self.frames - FRAMES)
+        each = UNET_BYTES * self.unet_width + (BLOCK_BYTES + keys) * self.block_width
+        if self.checkpointing:  # keys of one block at a time, and their gradients
+            each = (CHECKPOINTED_BYTES + 2 * keys) * self.unet_width
         pixels = self.frames * self.height * self.width * self.dtype.itemsize
         casts = 0 if self.checkpointing else self.casts  # recomputed blocks convert theirs again
         return int(pixels * each) + casts + self.optimiser
