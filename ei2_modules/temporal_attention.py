@@ -76,7 +76,7 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """((b n), l, d) -> the same shape, n = frames; sequences of different clips never meet."""
         z = rearrange(x, "(b n) l d -> (b l) n d", n=frames)
-        c = self.affine(self.kind.norm(z))
+        c = self.affine(self.kind.norm(z)).contiguous()  # or each projection copies it, or its weight for every place
         out = scaled_dot_product(self.to_q(c), self.to_k(c), self.to_v(c), self.heads)
         z = z + self.to_out(out)
         return rearrange(z, "(b l) n d -> (b n) l d", l=x.shape[1])
