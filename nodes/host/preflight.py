@@ -18,7 +18,7 @@ MARGIN = 1.15  # beyond it a tuning is refused. Without checkpointing the estima
 #                256x256 and right for 24 of 192x192; with it 4 to 8 % too high, and for tiny clips up to a third
 ROOMY = 0.8  # of the free memory: above it "auto" checkpoints
 STEP_PASSES = {False: 2.5, True: 3.7}  # passes forwards that one step takes as long as, by checkpointing: on a busy CPU
-#                                        2.1 to 2.6 and 2.3 to 3.9 were measured
+#                                        2.1 to 2.7 and 2.3 to 3.9 were measured
 
 
 @dataclass(frozen=True)
