@@ -20,7 +20,7 @@ import torch
 from alive import Alive
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ei2_modules.frame_attention import VISIBLE_TOKENS, frame_attention
+from ei2_modules.attention.frame import VISIBLE_TOKENS, frame_attention
 
 REFERENCE = ("SCA", 1)
 CASES = [("FFAM", 1), ("FFAM", 2), ("FFAM", 4), ("FFAM", 8), REFERENCE, ("first-frame", 1), ("per-frame", 1)]

@@ -47,15 +47,15 @@ def silent(*args) -> None:
 
 def round_trip(model, samples, schedule, iterations: int) -> dict:
     """Invert and sample back under the same caption."""
-    sampling, caption = in_process.pack("nodes.host.sampling"), mini.caption()
+    sampling, caption = in_process.pack("nodes.host.sampling.run"), mini.caption()
     began = time.process_time()
     with Counted(model) as there:
         noise, convergence = sampling.invert(model, samples, caption, schedule, iterations, silent)
     seconds = time.process_time() - began
     with Counted(model) as back:
         clip = sampling.sample(model, noise, caption, caption, 1.0, schedule, 0.0, 0, silent)
-    span = in_process.pack("nodes.host.round_trip").span(samples)
-    quality = in_process.pack("ei2_modules.metrics").psnr(clip, samples, span).tolist()
+    span = in_process.pack("nodes.host.sampling.run.round_trip").span(samples)
+    quality = in_process.pack("ei2_modules.metrics.figures").psnr(clip, samples, span).tolist()
     return {
         "iterations": iterations,
         "PSNR dB": round(sum(quality) / len(quality), 1),
@@ -79,9 +79,11 @@ def main() -> None:
     with torch.inference_mode():
         for scale in values.output:
             model = mini.inflate(mini.model(scale=scale))
-            table = in_process.pack("nodes.host.unet").sigma_table(model)
-            schedule = in_process.pack("ei2_modules.schedule").ddim_schedule(table, values.steps)
-            round_trip(model, samples, in_process.pack("ei2_modules.schedule").ddim_schedule(table, 1), 0)  # warm up
+            table = in_process.pack("nodes.host.inflating.unet").sigma_table(model)
+            schedule = in_process.pack("ei2_modules.diffusion.schedule").ddim_schedule(table, values.steps)
+            round_trip(
+                model, samples, in_process.pack("ei2_modules.diffusion.schedule").ddim_schedule(table, 1), 0
+            )  # warm up
             for iterations in values.iterations:
                 rows.append({"output": scale} | round_trip(model, samples, schedule, iterations))
                 print(".", end="", flush=True)

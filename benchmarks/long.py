@@ -23,10 +23,10 @@ in_process.load_host()
 in_process.load_pack()
 import base_models  # noqa: E402
 
-config, windows = in_process.pack("ei2_modules.config"), in_process.pack("ei2_modules.windows")
-sampling, patch = in_process.pack("nodes.host.sampling"), in_process.pack("nodes.host.patch")
-schedule, unet = in_process.pack("ei2_modules.schedule"), in_process.pack("nodes.host.unet")
-memory = in_process.pack("nodes.host.memory")
+config, windows = in_process.pack("ei2_modules.config"), in_process.pack("ei2_modules.attention.windows")
+sampling, patch = in_process.pack("nodes.host.sampling.run"), in_process.pack("nodes.host.inflating.inflate")
+schedule, unet = in_process.pack("ei2_modules.diffusion.schedule"), in_process.pack("nodes.host.inflating.unet")
+memory = in_process.pack("nodes.host.tuning.memory")
 STEPS = 2
 
 

@@ -8,7 +8,7 @@ import torch
 from in_process import pack
 from torch import Tensor
 
-metrics, optical_flow = pack("ei2_modules.metrics"), pack("ei2_modules.optical_flow")
+metrics, optical_flow = pack("ei2_modules.metrics.figures"), pack("ei2_modules.motion.optical_flow")
 scenes = pack("ei2_modules.demo.scenes")
 
 SEEN = 0.7  # of the object must be visible in a frame to say anything about it

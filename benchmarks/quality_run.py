@@ -14,10 +14,10 @@ from quality_cases import KINDS, METHODS, Case, Settings
 from quality_measures import Truth, covariate_shift, measure
 from video_files import contact_sheet, picture
 
-metrics, scenes = pack("ei2_modules.metrics"), pack("ei2_modules.demo.scenes")
+metrics, scenes = pack("ei2_modules.metrics.figures"), pack("ei2_modules.demo.scenes")
 demo_model, patch, sampling = (pack(f"nodes.host.{name}") for name in ("demo_model", "patch", "sampling"))
 inflate_unet, one_shot_tune = pack("nodes.inflate_unet"), pack("nodes.one_shot_tune")
-schedule, unet = pack("ei2_modules.schedule"), pack("nodes.host.unet")
+schedule, unet = pack("ei2_modules.diffusion.schedule"), pack("nodes.host.inflating.unet")
 
 _truth = cache(Truth)  # the same for every method and seed
 PROBE_STEPS = 2  # of the inversion in which temporal modules are watched: timesteps 1 and 501

@@ -28,9 +28,9 @@ in_process.load_pack()
 import base_models  # noqa: E402
 import comfy.sample  # noqa: E402
 
-config, patch = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.patch")
-sampling, unet = in_process.pack("nodes.host.sampling"), in_process.pack("nodes.host.unet")
-schedule, memory = in_process.pack("ei2_modules.schedule"), in_process.pack("nodes.host.memory")
+config, patch = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.inflating.inflate")
+sampling, unet = in_process.pack("nodes.host.sampling.run"), in_process.pack("nodes.host.inflating.unet")
+schedule, memory = in_process.pack("ei2_modules.diffusion.schedule"), in_process.pack("nodes.host.tuning.memory")
 STOCK, INVERSION = "stock KSampler", "inversion, EI² r=2"
 MODES = {"EI² r=2": ("EI²", 2), "EI² r=4": ("EI²", 4), "Tune-A-Video": ("Tune-A-Video", 2)}
 GUIDANCE = 7.5

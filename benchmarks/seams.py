@@ -33,9 +33,12 @@ from comfy.context_windows import (  # noqa: E402
 from quality_measures import Truth  # noqa: E402
 from quality_run import Editor  # noqa: E402
 
-windows, host_windows = in_process.pack("ei2_modules.windows"), in_process.pack("nodes.host.windows")
+windows, host_windows = (
+    in_process.pack("ei2_modules.attention.windows"),
+    in_process.pack("nodes.host.inflating.windows"),
+)
 scenes, clips = in_process.pack("ei2_modules.demo.scenes"), in_process.pack("ei2_modules.demo.clips")
-config, sampling = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.sampling")
+config, sampling = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.sampling.run")
 METHOD, KINDS, SEED = "EI² r=2", ("colour", "style"), 33
 
 

@@ -29,11 +29,11 @@ MODES = {"EI² r=2": ("EI²", 2), "EI² r=4": ("EI²", 4), "Tune-A-Video": ("Tun
 
 def step_seconds(base, mode: str, ratio: int, values, precision: str) -> tuple[list[float], float]:
     """Seconds of each step but the first, of a run of its own, and of one pass forwards."""
-    config, patch = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.patch")
+    config, patch = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.inflating.inflate")
     model = patch.inflate(base, config.InflateOptions.from_mode(mode, "", "", coarse_ratio=ratio))
     state = patch.inflated_state(model, "this benchmark")
     options = config.TuningOptions(values.steps + 1)
-    run = in_process.pack("nodes.host.training").TuningRun(state, options, precision, values.checkpointing)
+    run = in_process.pack("nodes.host.tuning.run").TuningRun(state, options, precision, values.checkpointing)
     clip = base_models.clip(values.frames, values.latent, values.latent)["samples"]
     texts = in_process.pack("nodes.host.conditioning").Texts(base_models.caption())
     times, passes = [], []
@@ -45,7 +45,7 @@ def step_seconds(base, mode: str, ratio: int, values, precision: str) -> tuple[l
 @contextlib.contextmanager
 def timed_passes(found: list[float]):
     """Seconds of every pass of the UNet without gradients: those before the first step."""
-    guider = in_process.pack("nodes.host.training")._Guider
+    guider = in_process.pack("nodes.host.tuning.run")._Guider
     original = guider.predict_noise
 
     def predict(*args, **kwargs):

@@ -30,7 +30,7 @@ in_process.load_host()
 in_process.load_pack()
 import base_models  # noqa: E402
 
-training = in_process.pack("nodes.host.training")
+training = in_process.pack("nodes.host.tuning.run")
 GIB = 2**30
 
 
@@ -75,7 +75,7 @@ def during_forward_and_backward(*watchers):
 
 def one_step(model, samples, text, precision: str, checkpointing: str) -> dict:
     """Bytes kept and bytes at the peak of a run of one step."""
-    state = in_process.pack("nodes.host.patch").inflated_state(model, "this benchmark")
+    state = in_process.pack("nodes.host.inflating.inflate").inflated_state(model, "this benchmark")
     options = in_process.pack("ei2_modules.config").TuningOptions(1, window=len(samples))  # the clip whole
     run = training.TuningRun(state, options, precision, checkpointing)
     texts = in_process.pack("nodes.host.conditioning").Texts(text)
@@ -90,7 +90,7 @@ def one_step(model, samples, text, precision: str, checkpointing: str) -> dict:
 def rows_of(model, values, frames: int, precision: str, checkpointing: str) -> list[dict]:
     """One row a size, each with the line through it and the size before."""
     rows, before = [], None
-    width = in_process.pack("nodes.host.memory").PRECISIONS[precision].itemsize
+    width = in_process.pack("nodes.host.tuning.memory").PRECISIONS[precision].itemsize
     for side in sorted(values.latent):
         clip, text = base_models.clip(frames, side, side)["samples"], base_models.caption(values.family)
         found = one_step(model, clip, text, precision, checkpointing)
@@ -122,7 +122,7 @@ def main() -> None:
     chosen = in_process.pack("ei2_modules.config").InflateOptions.from_mode(values.mode, "", "")
     with torch.inference_mode():
         base = base_models.model(family=values.family, width=values.width)
-        model = in_process.pack("nodes.host.patch").inflate(base, chosen)
+        model = in_process.pack("nodes.host.inflating.inflate").inflate(base, chosen)
         for frames in values.frames:
             for precision in values.precision:
                 for checkpointing in values.checkpointing:

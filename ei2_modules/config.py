@@ -1,19 +1,12 @@
-"""Every option of the method, with the reason beside its default. Pure data: no torch here."""
+"""Every option of the method, with the reason beside its default."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .attention.frame import ATTENTIONS
+from .attention.temporal import TEMPORAL_MODULES
 from .errors import EI2Error
 
-ATTENTIONS = ("FFAM", "SCA", "first-frame", "dense", "per-frame")
-TEMPORAL_MODULES = (
-    "STAM",
-    "layer norm",
-    "layer norm without scale",
-    "instance norm",
-    "instance norm without scale",
-    "IC without SN",
-    "none",
-)
 WINDOW = 16  # frames that see each other at once; longer clips go through in windows
 STAM_INITS = ("zero-query", "random", "clamp")
 
@@ -29,7 +22,7 @@ CUSTOM = "custom"
 
 @dataclass(frozen=True)
 class InflateOptions:
-    """How an image UNet becomes a video UNet (paper sections 3 and 4)."""
+    """How an image UNet becomes a video UNet (paper section 4)."""
 
     attention: str = "FFAM"  # in place of self-attention, eq. 10
     coarse_ratio: int = 2  # r: the +14 % time of the paper's Table 1 fits r = 2 at 8 frames, not 4
@@ -74,6 +67,6 @@ class TuningOptions:
             raise EI2Error(f"learning rate is {self.learning_rate}: it must be above 0 (the paper uses 3e-5).")
 
 
-def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def _require(name: str, value: str, allowed: Iterable[str]) -> None:
     if value not in allowed:
         raise EI2Error(f"{name} is {value!r}: it must be one of {', '.join(allowed)}.")

@@ -1,8 +1,8 @@
 """The list of nodes ComfyUI is given."""
 
 from .demo_model import DemoClip, LoadDemoModel
-from .host import storage
 from .host.api import ComfyExtension
+from .host.files import weights_folder
 from .inflate_unet import InflateUNet
 from .invert_video import InvertVideo
 from .one_shot_tune import OneShotTune
@@ -26,5 +26,5 @@ NODES = [
 
 class EI2Extension(ComfyExtension):
     async def get_node_list(self):
-        storage.register_folders()  # here: ComfyUI 0.3.75 never calls on_load
+        weights_folder.register_folders()  # here: ComfyUI 0.3.75 never calls on_load
         return NODES

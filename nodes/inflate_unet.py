@@ -2,7 +2,7 @@
 
 from ..ei2_modules.config import ATTENTIONS, CUSTOM, MODES, STAM_INITS, TEMPORAL_MODULES, InflateOptions
 from .host.api import CATEGORY, WEIGHTS, check_choices, io
-from .host.patch import inflate
+from .host.inflating.inflate import inflate
 
 
 class InflateUNet(io.ComfyNode):

@@ -1,13 +1,14 @@
 """'DDIM Invert Video': a clip to the noise it could have come from."""
 
-from ..ei2_modules.schedule import ddim_schedule
+from ..ei2_modules.diffusion.schedule import ddim_schedule
 from .host import conditioning, plots
-from .host import latents as host_latents
 from .host.api import CATEGORY, io
-from .host.patch import inflated_state
+from .host.inflating.inflate import inflated_of
+from .host.inflating.unet import sigma_table
+from .host.latents import clip_latents
 from .host.progress import show_text
-from .host.round_trip import invert_and_check
-from .host.unet import sigma_table
+from .host.sampling.inverted import Inversion, with_inversion
+from .host.sampling.round_trip import invert_and_check
 
 
 class InvertVideo(io.ComfyNode):
@@ -44,15 +45,13 @@ class InvertVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, latents, positive, steps, fixed_point_iterations, vae=None):
-        state = inflated_state(model, "DDIM Invert Video")
-        samples = host_latents.clip_latents(latents, state.spec)
-        conditioning.check(positive, "positive", state.spec)
+        inflated = inflated_of(model, "DDIM Invert Video")
+        samples = clip_latents(latents, inflated.spec)
+        conditioning.check(positive, "positive", inflated.spec)
         schedule = ddim_schedule(sigma_table(model), steps)
-        tuned = state.weights is not None
+        tuned = inflated.weights is not None
         trip = invert_and_check(model, samples, positive, schedule, fixed_point_iterations, vae, tuned)
-        record = host_latents.Inversion(
-            steps, schedule.sigma_end, state.spec.prediction, state.fingerprint, trip.trajectory
-        )
+        record = Inversion(steps, schedule.sigma_end, inflated.spec.prediction, inflated.fingerprint, trip.trajectory)
         show_text(trip.summary)
         plot = plots.curve(trip.per_frame, "round trip at guidance 1: PSNR of every frame, dB", dots=False)
-        return io.NodeOutput(host_latents.with_inversion(latents, trip.noise, record), trip.report, plots.image(plot))
+        return io.NodeOutput(with_inversion(latents, trip.noise, record), trip.report, plots.image(plot))

@@ -1,20 +1,18 @@
 """'One-Shot Tune': learns one clip under its caption."""
 
-from dataclasses import replace
-
 from ..ei2_modules.config import WINDOW, TuningOptions
-from ..ei2_modules.weights import check_fits
-from .host import conditioning, run_keeper, states
-from .host import latents as host_latents
+from .host import conditioning
 from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io
 from .host.conditioning import Texts
-from .host.foreign import refuse_foreign_attention
-from .host.patch import inflate, inflated_state
-from .host.run_card import words_behind
-from .host.run_keeper import RunKeeper
-from .host.run_key import run_key
-from .host.training import TuningRun
-from .host.tuning_progress import TuningProgress
+from .host.inflating.foreign import refuse_foreign_attention
+from .host.inflating.inflate import inflate, inflated_of
+from .host.latents import clip_latents
+from .host.prompt_graph import words_behind
+from .host.resume import keeper, states
+from .host.resume.keeper import RunKeeper
+from .host.resume.key import run_key
+from .host.tuning.preview import TuningProgress
+from .host.tuning.run import TuningJob, TuningRun
 
 
 class OneShotTune(io.ComfyNode):
@@ -78,8 +76,8 @@ class OneShotTune(io.ComfyNode):
                 io.Vae.Input("vae", optional=True, tooltip="For sharp previews; without it they are rough."),
                 io.Combo.Input(
                     "resume",
-                    options=run_keeper.choices(),
-                    default=run_keeper.AUTO,
+                    options=keeper.choices(),
+                    default=keeper.AUTO,
                     optional=True,
                     tooltip="auto: an earlier tuning of the very same clip, caption, model and options is gone on "
                     "with, or used as it is when it has all its steps. new run: from the start. A file: from there.",
@@ -124,43 +122,49 @@ class OneShotTune(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, precision=None, gradient_checkpointing=None, resume=None):
-        faults = resume is not None and run_keeper.fault(resume)
+        faults = resume is not None and keeper.fault(resume)
         return faults or check_choices(cls, precision=precision, gradient_checkpointing=gradient_checkpointing)
 
     @classmethod
     def execute(
         cls, model, latents, positive, steps, learning_rate, seed, precision, gradient_checkpointing,
-        weights=None, negative=None, vae=None, resume=run_keeper.AUTO, validation=None, preview_every=0,
+        weights=None, negative=None, vae=None, resume=keeper.AUTO, validation=None, preview_every=0,
         autosave_every=100, window=WINDOW,
     ):  # fmt: skip
-        state = inflated_state(model, "One-Shot Tune")
-        refuse_foreign_attention(model, state.spec, state.options)
-        samples = host_latents.clip_latents(latents, state.spec)
+        inflated = inflated_of(model, "One-Shot Tune")
+        refuse_foreign_attention(model, inflated.spec, inflated.options)
+        samples = clip_latents(latents, inflated.spec)
         texts = Texts(positive, negative, validation)
-        _check_texts(state.spec, texts)
-        start = weights or state.weights
-        if start is not None:
-            check_fits(start.header, state.spec, state.options, state.fingerprint)
-            state = replace(state, options=replace(state.options, stam_init=start.options().stam_init))
-        options = TuningOptions(steps, learning_rate, seed, window=window)
-        run = TuningRun(state, options, precision, gradient_checkpointing, cls._caption())
-        key = run_key(model, state, samples, positive, options, run.dtype(model), start)
-        keeper = RunKeeper(run, key, autosave_every)
-        keeper.find(resume)
-        progress = TuningProgress(model, run, vae, preview_every, keeper.saved)
+        _check_texts(inflated.spec, texts)
+        start = weights or inflated.weights
+        job = TuningJob(
+            model,
+            inflated.starting_from(start),
+            samples,
+            texts,
+            TuningOptions(steps, learning_rate, seed, window=window),
+            start,
+            precision,
+            gradient_checkpointing,
+            cls._caption(),
+        )
+        run = TuningRun(job)
+        kept = RunKeeper(run, run_key(job), autosave_every)
+        origin = kept.find(resume)
+        progress = TuningProgress(model, run, vae, preview_every, kept.saved)
 
-        def on_step(step, clean, sample):
-            keeper.after_step(step.number)
-            progress.step(step, clean, sample)
+        def after_step(number, clean, sample):
+            kept.after_step(number)
+            progress.after_step(number, clean, sample)
 
         try:
-            run.execute(model, samples, texts, start, on_step)
+            run.execute(origin, after_step)
         except BaseException:
-            keeper.stopped()
+            kept.stopped()
             raise
-        keeper.finished()
+        kept.finished()
         tuned = run.weights()
-        return io.NodeOutput(inflate(model, state.options, tuned), tuned, {"loss": list(run.losses)})
+        return io.NodeOutput(inflate(model, job.inflated.options, tuned), tuned, {"loss": list(run.losses)})
 
     @classmethod
     def _caption(cls) -> str | None:

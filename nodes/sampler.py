@@ -1,11 +1,11 @@
 """'EI² Sampler': the edit, in one node; and 'EI² DDIM Sampler', the same steps for SamplerCustomAdvanced."""
 
-from .host import conditioning, sampling
-from .host import latents as host_latents
+from .host import conditioning
 from .host.api import CATEGORY, io
-from .host.patch import inflated_state
+from .host.inflating.inflate import inflated_of
 from .host.progress import Progress
-from .host.unet import sigma_table
+from .host.sampling import run as sampling
+from .host.sampling.inverted import read_inverted
 
 
 class EI2Sampler(io.ComfyNode):
@@ -35,14 +35,15 @@ class EI2Sampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, latent, cfg, seed, eta, steps=0, allow_mismatch=False):
-        spec, samples, schedule = _read("EI² Sampler", model, latent, steps, allow_mismatch)
-        conditioning.check(positive, "positive", spec)
-        conditioning.check(negative, "negative", spec)
-        progress = Progress(model, schedule.steps)
-        kept = host_latents.kept_outside_mask(latent, schedule)
-        callback = progress.callback()
-        edited = sampling.sample(model, samples, positive, negative, cfg, schedule, eta, seed, callback, kept)
-        return io.NodeOutput(host_latents.without_inversion(latent, edited))
+        inflated = inflated_of(model, "EI² Sampler")
+        start = read_inverted(model, inflated, latent, steps, allow_mismatch)
+        conditioning.check(positive, "positive", inflated.spec)
+        conditioning.check(negative, "negative", inflated.spec)
+        callback = Progress(model, start.schedule.steps).callback()
+        edited = sampling.sample(
+            model, start.samples, positive, negative, cfg, start.schedule, callback, eta, seed, start.kept
+        )
+        return io.NodeOutput(start.sampled(edited))
 
 
 class EI2DDIMSampler(io.ComfyNode):
@@ -70,18 +71,9 @@ class EI2DDIMSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, latent, seed, eta, steps=0, allow_mismatch=False):
-        _, _, schedule = _read("EI² DDIM Sampler", model, latent, steps, allow_mismatch)
-        sampler = sampling.ddim_sampler(eta, seed, host_latents.kept_outside_mask(latent, schedule))
-        return io.NodeOutput(sampler, schedule.descending)
-
-
-def _read(node: str, model, latent, steps: int, allow_mismatch: bool):
-    """(UNet spec, samples, schedule) of an inverted latent that fits the model."""
-    state = inflated_state(model, node)
-    samples = host_latents.clip_latents(latent, state.spec)
-    scale = model.get_model_object("latent_format").scale_factor
-    schedule = host_latents.sampling_schedule(latent, state, sigma_table(model), steps, scale, allow_mismatch)
-    return state.spec, samples, schedule
+        inflated = inflated_of(model, "EI² DDIM Sampler")
+        start = read_inverted(model, inflated, latent, steps, allow_mismatch)
+        return io.NodeOutput(sampling.ddim_sampler(eta, seed, start.kept), start.schedule.descending)
 
 
 def _seed():

@@ -1,8 +1,8 @@
 """'Save EI² Weights' and 'Load EI² Weights'."""
 
-from ..ei2_modules import weights as tuned_weights
-from .host import storage
+from ..ei2_modules.inflation import weights as tuned_weights
 from .host.api import CATEGORY, WEIGHTS, check_choices, io, ui
+from .host.files import weights_folder
 
 
 class SaveWeights(io.ComfyNode):
@@ -23,7 +23,7 @@ class SaveWeights(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "folder",
-                    options=list(storage.PLACES),
+                    options=list(weights_folder.PLACES),
                     default="output/ei2",
                     tooltip="Below ComfyUI's own folders. Load EI² Weights lists both.",
                 ),
@@ -33,11 +33,11 @@ class SaveWeights(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file_name=None, folder=None):
-        return (file_name is not None and storage.name_fault(file_name)) or check_choices(cls, folder=folder)
+        return (file_name is not None and weights_folder.name_fault(file_name)) or check_choices(cls, folder=folder)
 
     @classmethod
     def execute(cls, weights, file_name, folder):
-        path = storage.save(weights, file_name, folder)
+        path = weights_folder.save(weights, file_name, folder)
         return io.NodeOutput(weights, ui=ui.PreviewText(f"Saved {path.name} in {folder}"))
 
 
@@ -53,7 +53,7 @@ class LoadWeights(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file_name",
-                    options=storage.list_files(),
+                    options=weights_folder.list_files(),
                     tooltip="Files in models/ei2 and output/ei2; press R to refresh the list.",
                 ),
             ],
@@ -62,13 +62,13 @@ class LoadWeights(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file_name=None):
-        return (file_name is not None and storage.missing(file_name)) or True
+        return (file_name is not None and weights_folder.missing(file_name)) or True
 
     @classmethod
     def fingerprint_inputs(cls, file_name):
-        stat = storage.find(file_name).stat()
+        stat = weights_folder.find(file_name).stat()
         return f"{stat.st_mtime_ns}:{stat.st_size}"
 
     @classmethod
     def execute(cls, file_name):
-        return io.NodeOutput(tuned_weights.load(storage.find(file_name)))
+        return io.NodeOutput(tuned_weights.load(weights_folder.find(file_name)))

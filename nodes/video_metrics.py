@@ -1,10 +1,10 @@
 """The node 'EI² Video Metrics': embeds the frames and the prompt with CLIP and reports what `metrics` measures."""
 
-from ..ei2_modules import metrics
 from ..ei2_modules.errors import EI2Error
-from ..ei2_modules.video_report import measure
+from ..ei2_modules.metrics import figures as metrics
+from ..ei2_modules.metrics.report import measure
 from .host.api import CATEGORY, io
-from .host.clip import embed_frames, embed_text
+from .host.clip_embeddings import embed_frames, embed_text
 
 
 class VideoMetrics(io.ComfyNode):

@@ -44,5 +44,5 @@ def load_pack() -> None:
 
 
 def pack(module: str):
-    """A module of the loaded pack: pack("nodes.host.patch")."""
+    """A module of the loaded pack: pack("nodes.host.inflating.inflate")."""
     return importlib.import_module(f"{PACK}.{module}")

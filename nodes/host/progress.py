@@ -2,10 +2,12 @@
 
 import logging
 import sys
+from collections.abc import Callable
 
 import comfy.utils
 import latent_preview
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 
@@ -26,12 +28,12 @@ def show_text(text: str) -> None:
 class Progress:
     """One bar over all passes of a node; each pass gets its own sampler callback."""
 
-    def __init__(self, model, total: int):
+    def __init__(self, model: ModelPatcher, total: int, done: int = 0):
         self.bar = comfy.utils.ProgressBar(total)
-        self.total, self.done = total, 0
+        self.total, self.done = total, done
         self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
 
-    def callback(self):
+    def callback(self) -> Callable:
         """For `CFGGuider.sample`: (step, x0, x, total) moves the bar and shows x0."""
 
         def step(i, denoised, x, total):
@@ -39,7 +41,7 @@ class Progress:
 
         return step
 
-    def advance(self, latent=None, image=None) -> None:
+    def advance(self, latent: torch.Tensor | None = None, image: Image.Image | None = None) -> None:
         """One step further. latent: a clip to preview in the model's scale; image: a PIL image instead."""
         self.done += 1
         preview = None
@@ -49,7 +51,7 @@ class Progress:
             preview = self.previewer.decode_latent_to_preview_image("JPEG", latent)
         self.bar.update_absolute(self.done, self.total, preview)
 
-    def rough(self, latent) -> Image.Image | None:
+    def rough(self, latent: torch.Tensor) -> Image.Image | None:
         """The host's preview of one frame, (1, c, h, w), where the user has switched previews on."""
         return None if self.previewer is None else self.previewer.decode_latent_to_preview(latent)
 

@@ -7,7 +7,9 @@ import comfy_server
 import demo_scene
 from api_prompt import find, find_id
 
-from ei2_modules import files, tuning_state, weights
+from ei2_modules.files import safetensors_file as files
+from ei2_modules.inflation import weights
+from ei2_modules.tuning import state as tuning_state
 
 SAVES = 2
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ei2_modules.centering import SpectralNorm, spectral_norm
+from ei2_modules.attention.centering import SpectralNorm, spectral_norm
 
 
 def matrix(d, seed=0):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from einops import rearrange
 
+from ei2_modules.attention.frame import average_pool, frame_attention, scaled_dot_product
 from ei2_modules.errors import EI2Error
-from ei2_modules.frame_attention import average_pool, frame_attention, scaled_dot_product
 
 HEADS, DIM = 2, 8
 
@@ -148,7 +148,7 @@ def test_few_frames_at_a_time_are_the_same(kind, ratio, monkeypatch):
     """The way of large maps, which copies less than one k at a time."""
     q, k, v = tensors(2, 5, (4, 6))
     expected = frame_attention(q, k, v, **options(kind, 5, (4, 6), ratio))
-    monkeypatch.setattr("ei2_modules.frame_attention.SMALL", 0)
+    monkeypatch.setattr("ei2_modules.attention.frame.SMALL", 0)
     copied = []
 
     def attend(q, k, v, heads):
@@ -165,7 +165,7 @@ def test_few_frames_at_a_time_are_the_same(kind, ratio, monkeypatch):
 @pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame"])
 @pytest.mark.parametrize("small", [0, 2**20])
 def test_gradients_equal_the_reference(kind, small, monkeypatch):
-    monkeypatch.setattr("ei2_modules.frame_attention.SMALL", small)
+    monkeypatch.setattr("ei2_modules.attention.frame.SMALL", small)
     grads = []
     for f in (
         lambda q, k, v: frame_attention(q, k, v, **options(kind, 3, (3, 5))),

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from ei2_modules import metrics
 from ei2_modules.errors import EI2Error
-from ei2_modules.optical_flow import estimate_flow, followed, warp
-from ei2_modules.video_report import measure
+from ei2_modules.metrics import figures as metrics
+from ei2_modules.metrics.report import measure
+from ei2_modules.motion.optical_flow import estimate_flow, followed, warp
 
 
 def texture(h, w, dx=0.0, dy=0.0, waves=60):

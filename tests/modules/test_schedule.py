@@ -4,8 +4,8 @@ import pytest
 import torch
 from sd_schedule import sd_sigmas
 
+from ei2_modules.diffusion.schedule import ddim_schedule, ddim_timesteps, vp_scale
 from ei2_modules.errors import EI2Error
-from ei2_modules.schedule import ddim_schedule, ddim_timesteps, vp_scale
 
 
 @pytest.mark.parametrize(

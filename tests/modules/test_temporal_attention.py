@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ei2_modules.centering import instance_centering, instance_norm, layer_norm, spectral_norm
-from ei2_modules.temporal_attention import (
+from ei2_modules.attention.centering import instance_centering, instance_norm, layer_norm, spectral_norm
+from ei2_modules.attention.temporal import (
     KINDS,
     TemporalAttention,
     add_spectral_norm,
@@ -168,7 +168,7 @@ def test_exact_moments_for_gaussian_frames(monkeypatch):
     m = TemporalAttention(d, 1, "STAM")
     initialise(m, "random", torch.Generator().manual_seed(1))
     add_spectral_norm(m, "random")
-    monkeypatch.setattr("ei2_modules.temporal_attention.scaled_dot_product", lambda q, k, v, heads: attention @ v)
+    monkeypatch.setattr("ei2_modules.attention.temporal.scaled_dot_product", lambda q, k, v, heads: attention @ v)
     with torch.no_grad():
         m.to_out.bias.fill_(0.5)
         cov, a = root @ root.T, m.to_v.weight.T @ m.to_out.weight.T

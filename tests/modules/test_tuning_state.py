@@ -6,10 +6,11 @@ import pytest
 import torch
 from toy import SIGMAS, clip, denoiser, make
 
-from ei2_modules import files, tuning_state
 from ei2_modules.config import InflateOptions, TuningOptions
 from ei2_modules.errors import WeightsError
-from ei2_modules.tuning import Tuning
+from ei2_modules.files import safetensors_file as files
+from ei2_modules.tuning import state as tuning_state
+from ei2_modules.tuning.loop import Tuning
 
 KEY = tuning_state.RunKey("clip", "caption", "start", "patches", "fp32", ["SD15", "eps"], [], [0.5], {}, {"seed": 1})
 

@@ -10,10 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from toy import base, make, spec
 
-from ei2_modules import files, weights
 from ei2_modules.config import InflateOptions
 from ei2_modules.errors import EI2Error, WeightsError
-from ei2_modules.fingerprint import distance, fingerprint
+from ei2_modules.files import safetensors_file as files
+from ei2_modules.files.fingerprint import distance, fingerprint
+from ei2_modules.inflation import weights
 
 OPTIONS = InflateOptions(stam_init="random")
 PRINT = fingerprint(list(base(spec()).values()))

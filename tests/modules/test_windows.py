@@ -4,8 +4,8 @@ import pytest
 import torch
 from test_frame_attention import DIM, HEADS, slow_pool
 
-from ei2_modules.frame_attention import frame_attention
-from ei2_modules.windows import OFFSETS, Anchors, anchor_frames, windows
+from ei2_modules.attention.frame import frame_attention
+from ei2_modules.attention.windows import OFFSETS, Anchors, anchor_frames, windows
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 16])

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from sd_schedule import sd_sigmas
 
 from ei2_modules.config import InflateOptions
-from ei2_modules.inflate import Block, UNetSpec
-from ei2_modules.trainables import Trainables
+from ei2_modules.inflation.unet_spec import Block, UNetSpec
+from ei2_modules.tuning.trainables import Trainables
 
 SIGMAS = sd_sigmas(torch.float32)
 DIM = 8

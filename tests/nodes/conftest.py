@@ -30,7 +30,7 @@ def folders(tmp_path):
     folder_paths.models_dir = str(tmp_path / "models")
     folder_paths.set_output_directory(str(tmp_path / "output"))
     folder_paths.folder_names_and_paths.pop("ei2", None)
-    in_process.pack("nodes.host.storage").register_folders()
+    in_process.pack("nodes.host.files.weights_folder").register_folders()
     yield tmp_path
     folder_paths.models_dir = before[0]
     folder_paths.set_output_directory(before[1])

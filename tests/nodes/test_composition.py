@@ -88,7 +88,7 @@ def test_a_lora_and_tuned_queries_add_up(order):
     for deltas in (lora_deltas(), tuned):
         for key, delta in deltas.items():
             baked.get_model_object(key).add_(delta)
-    unet = pack("nodes.host.unet")
+    unet = pack("nodes.host.inflating.unet")
     header = replace(weights.header, fingerprint=unet.base_fingerprint(baked, unet.describe(baked)))
     no_queries = {path: torch.zeros_like(delta) for path, delta in weights.tensors.queries.items()}
     by_hand = replace(weights, header=header, tensors=replace(weights.tensors, queries=no_queries))
@@ -101,7 +101,7 @@ def test_a_lora_and_tuned_queries_add_up(order):
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 def test_self_attention_guidance_takes_ffam_from_the_middle_and_it_is_said(order, caplog):
-    pack("nodes.host.foreign")._warn.cache_clear()
+    pack("nodes.host.inflating.foreign")._warn.cache_clear()
     with caplog.at_level(logging.WARNING):
         sampled(order(NODES["Self-Attention Guidance"], model()))
         sampled(order(NODES["Self-Attention Guidance"], model()))
@@ -109,7 +109,7 @@ def test_self_attention_guidance_takes_ffam_from_the_middle_and_it_is_said(order
 
 
 def test_hypertile_takes_ffam_from_its_blocks_and_it_is_said(caplog):
-    pack("nodes.host.patch")._warn_tiled.cache_clear()
+    pack("nodes.host.inflating.inflate")._warn_tiled.cache_clear()
     with caplog.at_level(logging.WARNING):
         sampled(NODES["HyperTile"](inflate(model())))
     assert caplog.text.count("cuts the self-attention into tiles; frames attend only to themselves there") == 1

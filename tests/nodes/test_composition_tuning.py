@@ -62,7 +62,7 @@ def test_the_gradients_through_freeu_are_right(monkeypatch):
     """
     m = NODES["FreeU_V2"](inflate(model()))
     kept = tuned(m)
-    monkeypatch.setattr(pack("nodes.host.trained_model"), "BETWEEN_BLOCKS", ())
+    monkeypatch.setattr(pack("nodes.host.tuning.model"), "BETWEEN_BLOCKS", ())
     with pytest.raises(EI2Error, match=r"changes in place.*behind One-Shot Tune"):
         tuned(m)
     with torch.inference_mode(False), torch.no_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors():

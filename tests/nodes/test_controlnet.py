@@ -67,7 +67,7 @@ def test_each_frame_gets_its_own_hint(nets):
 
 def test_the_hints_of_a_step_go_with_it(monkeypatch):
     """Without waiting for Python's collector, which may come after hundreds of steps."""
-    training, made, alive = pack("nodes.host.training"), weakref.WeakSet(), []
+    training, made, alive = pack("nodes.host.tuning.run"), weakref.WeakSet(), []
     original = training.conds_of_frames
 
     def watched(*args):
@@ -104,7 +104,7 @@ def test_tuned_with_hints_is_the_slow_reference(nets, checkpointing, monkeypatch
         residual = control[name].pop() if control and control.get(name) else None
         return h if residual is None else h + residual
 
-    monkeypatch.setattr(pack("nodes.host.training"), "unshare_skips", lambda clone: None)
+    monkeypatch.setattr(pack("nodes.host.tuning.run"), "unshare_skips", lambda clone: None)
     monkeypatch.setattr(host_unet, "apply_control", add)
     slow = tensors(tune(m, positive=text, gradient_checkpointing="off")[1])
     differences = torch.cat([(tensor - slow[name]).flatten().abs() for name, tensor in tensors(weights).items()])
@@ -133,7 +133,7 @@ LONG = {"each its own": range(7), "one for all": [4], "going round": [4, 5, 6]}
 def test_a_step_sees_the_hints_of_its_own_frames(wired, monkeypatch):
     """And a text for each frame likewise."""
     wired, host, seen = list(wired), model(), []
-    original, denoise = host.model.apply_model, pack("nodes.host.training")._Guider.denoise
+    original, denoise = host.model.apply_model, pack("nodes.host.tuning.run")._Guider.denoise
     rows = torch.arange(7.0).view(7, 1, 1).expand(7, 77, 64)
     net = controlnet()
     shown = net.control_model.forward
@@ -157,7 +157,7 @@ def test_a_step_sees_the_hints_of_its_own_frames(wired, monkeypatch):
 
     monkeypatch.setattr(net.control_model, "forward", forward)
     monkeypatch.setattr(host.model, "apply_model", apply_model)
-    monkeypatch.setattr(pack("nodes.host.training")._Guider, "denoise", step)
+    monkeypatch.setattr(pack("nodes.host.tuning.run")._Guider, "denoise", step)
     text, _ = controlled((net, hints(wired)), positive=[[rows, {}]])
     assert len(tune(inflate(host), clip(7), text, steps=6, window=3)[2]["loss"]) == 6
 
@@ -175,7 +175,7 @@ def test_nothing_that_came_in_is_changed(monkeypatch):
     control = text[0][1]["control"]
     before = plain_sample(m), dict(vars(control)), {k: v.clone() for k, v in net.control_model.state_dict().items()}
     tune(inflate(m), positive=text)
-    monkeypatch.setattr(pack("nodes.host.tuning_progress").TuningProgress, "step", lambda *args: 1 / 0)
+    monkeypatch.setattr(pack("nodes.host.tuning.preview").TuningProgress, "step", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tune(inflate(m), positive=text)
     assert torch.equal(plain_sample(m), before[0])
@@ -200,14 +200,14 @@ OTHERS = {
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 def test_only_the_same_hints_are_gone_on_from(other):
-    content_hash = pack("nodes.host.run_key").content_hash
+    content_hash = pack("nodes.host.resume.key").content_hash
     same, again = (controlled((controlnet(), hints(range(FRAMES))))[0] for _ in range(2))
     assert content_hash(same) == content_hash(again) is not None
     assert content_hash(other()) not in (None, content_hash(same))
 
 
 def test_no_two_hash_alike():
-    hashes = [pack("nodes.host.run_key").content_hash(make()) for make in OTHERS.values()]
+    hashes = [pack("nodes.host.resume.key").content_hash(make()) for make in OTHERS.values()]
     assert len(set(hashes)) == len(hashes)
 
 
@@ -216,5 +216,5 @@ def test_a_tuning_with_hints_is_gone_on_from(net, folders, monkeypatch):
     wired = [controlled((net(), hints(range(FRAMES))))[0] for _ in range(2)]
     m = inflate(model())
     first = tune(m, positive=wired[0], resume="auto", autosave_every=1)[1]
-    monkeypatch.setattr(pack("nodes.host.training")._Guider, "denoise", lambda *args: pytest.fail("tuned already"))
+    monkeypatch.setattr(pack("nodes.host.tuning.run")._Guider, "denoise", lambda *args: pytest.fail("tuned already"))
     assert same(tune(m, positive=wired[1], resume="auto", autosave_every=1)[1], first)

@@ -212,7 +212,7 @@ def both(loaded, latents):
 
 
 def test_a_tuned_file_loads_again(loaded, both, tmp_path):
-    files = pack("ei2_modules.weights")
+    files = pack("ei2_modules.inflation.weights")
     files.save(tmp_path / "demo.safetensors", both[0])
     again = files.load(tmp_path / "demo.safetensors")
     first, second = (inflate(loaded[0], weights=weights) for weights in (both[0], again))

@@ -137,7 +137,7 @@ def test_a_patch_of_another_node_on_a_tuned_query_stays():
     (key,) = lora
     stacked = patched(tuned, lora)
     assert len(stacked.patches[key]) == 2
-    deflated, again = pack("nodes.host.patch").deflate(stacked), inflate(stacked, weights=weights)
+    deflated, again = pack("nodes.host.inflating.inflate").deflate(stacked), inflate(stacked, weights=weights)
     assert [p[1][1][0] is lora[key][1][0] for p in deflated.patches[key]] == [True]
     assert same(plain_sample(deflated), plain_sample(patched(m, lora)))
     assert not same(plain_sample(deflated), plain_sample(m))
@@ -150,7 +150,7 @@ def test_a_dropped_patcher_leaves_nothing_that_acts(monkeypatch):
     """The host may lose an inflated clone without ejecting it: the plain model must not notice."""
     m = model()
     before = plain_sample(m)
-    monkeypatch.setattr(pack("nodes.host.patch"), "_eject", lambda patcher: None)
+    monkeypatch.setattr(pack("nodes.host.inflating.inflate"), "_eject", lambda patcher: None)
     inflated = plain_sample(inflate(m, stam_init="random"))
     assert hooks_left(m) > 0
     assert same(plain_sample(m), before)
@@ -177,7 +177,7 @@ def test_unloading_everything_and_back():
 def test_an_error_in_the_middle_leaves_the_plain_model_alone(monkeypatch):
     m = model()
     before = plain_sample(m)
-    patch = pack("nodes.host.patch")
+    patch = pack("nodes.host.inflating.inflate")
 
     def fail(*args, **kwargs):
         raise RuntimeError("in the middle")
@@ -215,7 +215,7 @@ def test_lora_before_or_after(layer, before):
 
 def test_the_fingerprint_is_the_checkpoints_whatever_is_loaded():
     """The host writes a LoRA into the weights themselves and keeps the originals aside."""
-    unet = pack("nodes.host.unet")
+    unet = pack("nodes.host.inflating.unet")
     m = model()
     lora, before = random_lora(m, "attn1.to_k"), unet.base_fingerprint(m, unet.describe(m))
     other = patched(m, lora)

@@ -71,7 +71,10 @@ def test_inversion_asks_the_model_once_a_step_at_the_published_timesteps(monkeyp
     original = m.model.apply_model
     monkeypatch.setattr(m.model, "apply_model", lambda x, t, **k: asked.append(t[0].item()) or original(x, t, **k))
     table = m.get_model_object("model_sampling").sigmas
-    sampling, schedule = pack("nodes.host.sampling"), pack("ei2_modules.schedule").ddim_schedule(table, 50)
+    sampling, schedule = (
+        pack("nodes.host.sampling.run"),
+        pack("ei2_modules.diffusion.schedule").ddim_schedule(table, 50),
+    )
     sampling.invert(m, clip()["samples"], caption(), schedule, 0, lambda *a: None)
     expected = [float(table[t]) for t in range(1, 982, 20)]
     assert asked == pytest.approx(expected)
@@ -248,7 +251,7 @@ POOR = {
 
 @pytest.mark.parametrize("changes, cause", POOR.values(), ids=POOR)
 def test_a_poor_round_trip_is_said_with_its_likely_cause(changes, cause):
-    poor = pack("nodes.host.round_trip").poor
+    poor = pack("nodes.host.sampling.run.round_trip").poor
     assert poor([25.0, 21.0, 20.0], **FINE | changes) is None
     assert cause in poor([12.0, 13.0], **FINE | changes)
     assert "all frames below 20" in poor([12.0, 13.0], **FINE | changes)

@@ -11,7 +11,7 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from mini import clip, inflate, model, pack, tune
 
-preflight, unet = pack("nodes.host.preflight"), pack("nodes.host.unet")
+preflight, unet = pack("nodes.host.tuning.preflight"), pack("nodes.host.inflating.unet")
 EI2Error = pack("ei2_modules.errors").EI2Error
 GIB = 2**30
 SD15 = preflight.Demand(8, 64, 64, torch.float32, False, 320, 2820, 0, 12 * 74_354_880)
@@ -89,7 +89,7 @@ def test_nothing_is_advised_that_is_so_already():
 
 @pytest.mark.parametrize("choice", ["auto", "on", "off"])
 def test_the_node_does_as_chosen_and_refuses_before_step_0(free, monkeypatch, choice):
-    training, chosen = pack("nodes.host.training"), []
+    training, chosen = pack("nodes.host.tuning.run"), []
     original = training.checkpointed_blocks
     monkeypatch.setattr(training, "checkpointed_blocks", lambda unet, on: chosen.append(on) or original(unet, on))
     free(6 * 2**20)  # too little for a step of the miniature, enough with checkpointing
@@ -103,7 +103,7 @@ def test_the_node_does_as_chosen_and_refuses_before_step_0(free, monkeypatch, ch
 
 
 def test_what_is_to_come_is_said(monkeypatch):
-    training, told = pack("nodes.host.training"), []
+    training, told = pack("nodes.host.tuning.run"), []
     monkeypatch.setattr(training, "say", told.append)
     tune(inflate(model()), clip(3, 8, 16), steps=4)
     (text,) = told
@@ -116,7 +116,7 @@ def test_out_of_memory_says_what_to_change(monkeypatch, choice, advised):
     def full(*args):
         raise comfy.model_management.OOM_EXCEPTION("CUDA out of memory")
 
-    monkeypatch.setattr(pack("nodes.host.training")._Guider, "denoise", full)
+    monkeypatch.setattr(pack("nodes.host.tuning.run")._Guider, "denoise", full)
     with pytest.raises(EI2Error, match=r"Out of memory while tuning 3 frames of 64x64.*To fit: ") as error:
         tune(inflate(model()), gradient_checkpointing=choice)
     assert ("set gradient_checkpointing to on" in str(error.value)) == advised

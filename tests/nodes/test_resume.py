@@ -29,7 +29,7 @@ def same(a, b):
 
 def stop_at(monkeypatch, number):
     """The user presses cancel after this step."""
-    progress = pack("nodes.host.tuning_progress").TuningProgress
+    progress = pack("nodes.host.tuning.preview").TuningProgress
 
     def step(self, step, *pictures):
         if step.number == number:
@@ -39,14 +39,14 @@ def stop_at(monkeypatch, number):
 
 
 def forbid_steps(monkeypatch):
-    guider = pack("nodes.host.training")._Guider
+    guider = pack("nodes.host.tuning.run")._Guider
     monkeypatch.setattr(guider, "denoise", lambda *args: pytest.fail("this has been tuned already"))
 
 
 @pytest.fixture
 def trained(monkeypatch):
     """A list that grows by one with every training step."""
-    guider, steps = pack("nodes.host.training")._Guider, []
+    guider, steps = pack("nodes.host.tuning.run")._Guider, []
     original = guider.denoise
     monkeypatch.setattr(guider, "denoise", lambda *args: steps.append(1) or original(*args))
     return steps
@@ -79,7 +79,7 @@ def test_stopping_at_the_first_the_middle_and_the_last_step(monkeypatch, trained
 
 
 def test_stopping_before_the_first_step_leaves_nothing(monkeypatch, states):
-    guider = pack("nodes.host.training")._Guider
+    guider = pack("nodes.host.tuning.run")._Guider
 
     def interrupted(*args):
         raise STOP
@@ -239,7 +239,7 @@ def empty(path):
 
 
 def foreign(path):
-    save = pack("ei2_modules.files").save
+    save = pack("ei2_modules.files.safetensors_file").save
     save(path, {"x": torch.zeros(1)}, {"a": json.dumps({})})
 
 
@@ -273,14 +273,14 @@ def test_a_damaged_state_is_refused_by_name_and_passed_over_by_auto(states, capl
 def test_refused_on_the_way_nothing_is_kept_twice(monkeypatch, folders):
     """A resumed run that fails before it learns anything leaves no copy of what was there."""
     tune(inflate(model()), steps=2, **AUTO)
-    monkeypatch.setattr(pack("nodes.host.training")._Guider, "denoise", lambda *args: (_ for _ in ()).throw(STOP))
+    monkeypatch.setattr(pack("nodes.host.tuning.run")._Guider, "denoise", lambda *args: (_ for _ in ()).throw(STOP))
     with pytest.raises(STOP):
         tune(inflate(model()), steps=4, **AUTO)
     assert list((folders / "output" / "ei2").glob("unfinished_*")) == []
 
 
 def test_a_full_disk_does_not_stop_the_tuning(monkeypatch, caplog, states):
-    files = pack("ei2_modules.files")
+    files = pack("ei2_modules.files.safetensors_file")
     monkeypatch.setattr(files, "save_file", lambda *a: (_ for _ in ()).throw(OSError("No space left on device")))
     assert len(tune(inflate(model()), steps=4, **AUTO)[2]["loss"]) == 4
     assert "state of step 2 could not be kept" in caplog.text and "No space left" in caplog.text
@@ -288,7 +288,7 @@ def test_a_full_disk_does_not_stop_the_tuning(monkeypatch, caplog, states):
 
 
 def test_only_the_newest_states_stay(states):
-    keep = pack("nodes.host.states").KEEP
+    keep = pack("nodes.host.resume.states").KEEP
     for seed in range(keep + 2):
         tune(inflate(model()), steps=1, seed=seed, **AUTO)
     assert len(list(states.iterdir())) == keep
@@ -309,5 +309,5 @@ def test_without_autosave_a_state_is_only_kept_when_stopped(monkeypatch, states)
 
 def test_states_are_not_listed_as_weights(folders):
     tune(inflate(model()), **AUTO)
-    assert pack("nodes.host.storage").list_files() == []
-    assert pack("nodes.host.states").list_files() != []
+    assert pack("nodes.host.files.weights_folder").list_files() == []
+    assert pack("nodes.host.resume.states").list_files() != []

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from mini import inflate, model, pack, run, tune
 
-run_card = pack("nodes.host.run_card")
+run_card = pack("nodes.host.tuning.run_card")
 
 GRAPH = {
     "1": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["9", 1], "text": "a rabbit in the grass"}},
@@ -52,7 +52,7 @@ def test_the_card_lies_beside_the_weights_and_in_their_header(folders, monkeypat
     run("tuned_weights.SaveWeights", weights=weights, file_name="clip", folder="output/ei2")
     folder = folders / "output" / "ei2"
     card = json.loads((folder / "clip_00001_.json").read_text(encoding="utf-8"))
-    header = pack("ei2_modules.weights").load(folder / "clip_00001_.safetensors").header
+    header = pack("ei2_modules.inflation.weights").load(folder / "clip_00001_.safetensors").header
     assert {k: v for k, v in card.items() if k not in ("family", "prediction", "options")} == header.run
     assert card["caption"] == "a rabbit in the grass"
     assert card["losses"] == pytest.approx(losses["loss"], abs=1e-6)
@@ -69,7 +69,7 @@ def test_losses_of_nothing():
 
 
 def test_a_card_that_cannot_be_written_is_said_and_the_weights_are_there(folders, monkeypatch, caplog):
-    storage = pack("nodes.host.storage")
+    storage = pack("nodes.host.files.weights_folder")
 
     def full(*args, **kwargs):
         raise OSError("No space left on device")

@@ -75,14 +75,14 @@ def test_precisions(precision):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
 def test_the_unet_computes_in_the_chosen_precision_and_fp16_alone_scales_its_loss(monkeypatch, precision):
-    training, m, seen, scaled = pack("nodes.host.training"), inflate(model()), [], []
+    training, m, seen, scaled = pack("nodes.host.tuning.run"), inflate(model()), [], []
     original = training.Tuning
     monkeypatch.setattr(training, "Tuning", lambda *a, **k: scaled.append(k["loss_scaling"]) or original(*a, **k))
     unet = m.model.diffusion_model
     unet.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
     unet.middle_block[1].register_forward_hook(lambda _, args, out: seen.append(out.dtype))
     tune(m, precision=precision)
-    assert set(seen) == {pack("nodes.host.memory").PRECISIONS[precision]}, "on the way in and in the middle"
+    assert set(seen) == {pack("nodes.host.tuning.memory").PRECISIONS[precision]}, "on the way in and in the middle"
     assert scaled == [precision == "fp16"]
     seen.clear()
     plain_sample(m)
@@ -163,7 +163,7 @@ class Stop(Exception):
 def test_stopping_keeps_the_work_and_the_host(folders, monkeypatch, at, error):
     m = model()
     before = plain_sample(m)
-    progress = pack("nodes.host.tuning_progress").TuningProgress
+    progress = pack("nodes.host.tuning.preview").TuningProgress
     original = progress.step
 
     def stop(self, step, *pictures):
@@ -176,7 +176,7 @@ def test_stopping_keeps_the_work_and_the_host(folders, monkeypatch, at, error):
         tune(inflate(m), steps=5)
     saved = list((folders / "output" / "ei2").glob("unfinished_*.safetensors"))
     assert len(saved) == 1
-    weights = pack("ei2_modules.weights").load(saved[0])
+    weights = pack("ei2_modules.inflation.weights").load(saved[0])
     assert weights.header.run["steps"] == at
     assert torch.equal(plain_sample(m), before)
     monkeypatch.undo()
@@ -184,7 +184,7 @@ def test_stopping_keeps_the_work_and_the_host(folders, monkeypatch, at, error):
 
 
 def test_nan_stops_and_says_where(folders, monkeypatch):
-    training = pack("nodes.host.training")
+    training = pack("nodes.host.tuning.run")
     original, calls = training._Guider.denoise, []
 
     def poisoned(self, *args):
@@ -195,12 +195,12 @@ def test_nan_stops_and_says_where(folders, monkeypatch):
     with pytest.raises(pack("ei2_modules.errors").DivergedError, match="step 3"):
         tune(inflate(model()), steps=5)
     saved = list((folders / "output" / "ei2").glob("unfinished_*.safetensors"))
-    assert pack("ei2_modules.weights").load(saved[0]).header.run["steps"] == 2
+    assert pack("ei2_modules.inflation.weights").load(saved[0]).header.run["steps"] == 2
 
 
 def test_fp16_that_never_finds_a_finite_gradient_is_said(monkeypatch, folders):
     """Loss scaling skips such steps: without a word the weights would stay as they were."""
-    training = pack("nodes.host.training")
+    training = pack("nodes.host.tuning.run")
     original = training._Guider.denoise
 
     def infinite_slope(self, *args):
@@ -214,7 +214,7 @@ def test_fp16_that_never_finds_a_finite_gradient_is_said(monkeypatch, folders):
 
 
 def test_a_full_disk_does_not_hide_the_cancel(folders, monkeypatch, caplog):
-    storage, progress = pack("nodes.host.storage"), pack("nodes.host.tuning_progress").TuningProgress
+    storage, progress = pack("nodes.host.files.weights_folder"), pack("nodes.host.tuning.preview").TuningProgress
     stop = comfy.model_management.InterruptProcessingException
     monkeypatch.setattr(progress, "step", lambda *args: (_ for _ in ()).throw(stop()))
     monkeypatch.setattr(storage, "save", lambda *args: (_ for _ in ()).throw(OSError("No space left on device")))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mini import caption, clip, inflate, model, pack, tune
 
-plots, tuning_progress = pack("nodes.host.plots"), pack("nodes.host.tuning_progress")
+plots, tuning_progress = pack("nodes.host.plots"), pack("nodes.host.tuning.preview")
 
 
 class FakeVAE:
@@ -120,7 +120,7 @@ class Clock:
 def test_pictures_choose_moments_that_cost_little(monkeypatch, step, picture, steps):
     clock = Clock()
     monkeypatch.setattr(tuning_progress, "time", clock)
-    run = pack("nodes.host.training").TuningRun(None, pack("ei2_modules.config").TuningOptions(steps))
+    run = pack("nodes.host.tuning.run").TuningRun(None, pack("ei2_modules.config").TuningOptions(steps))
     progress = tuning_progress.TuningProgress(model(), run, None)
     seen = []
 
@@ -133,7 +133,7 @@ def test_pictures_choose_moments_that_cost_little(monkeypatch, step, picture, st
     monkeypatch.setattr(tuning_progress.TuningProgress, "_tell", lambda *args: None)
     for number in range(1, steps + 1):
         clock.now += step
-        progress.step(pack("ei2_modules.tuning").Step(number, 1.0, 1.0), None, None)
+        progress.step(pack("ei2_modules.tuning.loop").Step(number, 1.0, 1.0), None, None)
     assert seen and progress.spent <= max(0.05 * clock.now, picture)
     assert len(seen) > 3 or steps * step * 0.05 < 4 * picture
 

@@ -38,14 +38,14 @@ def test_nothing_is_overwritten(saved, folders):
 def test_a_changed_file_is_read_again(saved):
     node = pack("nodes.tuned_weights").LoadWeights
     before = node.fingerprint_inputs("my clip_00001_.safetensors")
-    path = pack("nodes.host.storage").find("my clip_00001_.safetensors")
+    path = pack("nodes.host.files.weights_folder").find("my clip_00001_.safetensors")
     path.write_bytes(path.read_bytes() + b" ")
     assert node.fingerprint_inputs("my clip_00001_.safetensors") != before
 
 
 def test_stock_lora_loader_applies_the_query_part(saved, folders):
     m, _, weights = saved
-    path = pack("nodes.host.storage").find("my clip_00001_.safetensors")
+    path = pack("nodes.host.files.weights_folder").find("my clip_00001_.safetensors")
     file = comfy.utils.load_torch_file(str(path), safe_load=True)
     patched, _ = comfy.sd.load_lora_for_models(m, None, file, 0.5, 0.0)
     assert set(patched.patches) == {f"diffusion_model.{p}.weight" for p in weights.tensors.queries}
@@ -57,7 +57,7 @@ def test_stock_lora_loader_applies_the_query_part(saved, folders):
 
 
 def test_a_read_only_folder(saved, monkeypatch):
-    storage = pack("nodes.host.storage")
+    storage = pack("nodes.host.files.weights_folder")
 
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")

@@ -1,0 +1,1 @@
+"""The noise schedule, and what is computed along it: loss, inversion, sampling."""

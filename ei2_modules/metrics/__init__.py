@@ -1,0 +1,1 @@
+"""What is measured of a clip, and how it is put into words."""

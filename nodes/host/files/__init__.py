@@ -1,0 +1,1 @@
+"""Where tuned weights lie."""

@@ -1,0 +1,47 @@
+"""Other nodes' hooks in the places of ours: the user is told when sampling, and tuning refuses them."""
+
+import functools
+import logging
+
+from ....ei2_modules.attention.frame import ATTENTIONS
+from ....ei2_modules.config import InflateOptions
+from ....ei2_modules.errors import EI2Error
+from ....ei2_modules.inflation.unet_spec import UNetSpec
+from .attention_hooks import is_ours
+
+
+def foreign_attention(model_options: dict, spec: UNetSpec) -> list[tuple]:
+    """Places where another node does the self-attention: by a later hook, or by one for a single block of the place."""
+    replaced = model_options["transformer_options"].get("patches_replace", {}).get("attn1", {})
+    taken = (key[:2] for key, hook in replaced.items() if not is_ours(hook))
+    return sorted(set(spec.places()).intersection(taken))
+
+
+def refuse_foreign_attention(model, spec: UNetSpec, options: InflateOptions) -> None:
+    """Raise EI2Error when another node has taken our place in the self-attention: tuning would not fit sampling."""
+    foreign = foreign_attention(model.model_options, spec)
+    if foreign and ATTENTIONS[options.attention].crosses:
+        raise EI2Error(
+            f"Another node replaces the self-attention of {len(foreign)} blocks (first {foreign[0][0]} "
+            f"{foreign[0][1]}), as Self-Attention Guidance does. Put that node behind One-Shot Tune, or leave it out."
+        )
+
+
+def telling_wrapper(spec: UNetSpec, options: InflateOptions):
+    """For the host's sampling of any kind: say where frames do not see each other."""
+
+    def outer_sample(executor, *args, **kwargs):
+        foreign = foreign_attention(executor.class_obj.model_options, spec)
+        if foreign and ATTENTIONS[options.attention].crosses:
+            _warn(options.attention, len(foreign), *foreign[0])
+        return executor(*args, **kwargs)
+
+    return outer_sample
+
+
+@functools.cache
+def _warn(attention: str, count: int, block: str, number: int) -> None:
+    logging.warning(
+        "EI²: another node replaces the self-attention of %d blocks (first %s %d); there is no %s there.",
+        count, block, number, attention,
+    )  # fmt: skip

@@ -1,0 +1,88 @@
+"""An image MODEL to a video MODEL and back: which parts there are, and in which order they go in and out."""
+
+import logging
+from dataclasses import dataclass, replace
+
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+
+from ....ei2_modules.attention.frame import ATTENTIONS
+from ....ei2_modules.config import InflateOptions
+from ....ei2_modules.errors import EI2Error
+from ....ei2_modules.inflation.unet_spec import UNetSpec
+from ....ei2_modules.inflation.weights import EI2Weights, check_fits
+from .attention_hooks import add_frame_attention, remove_attention
+from .foreign import telling_wrapper
+from .keys import OURS
+from .query_patches import add_queries, remove_queries
+from .temporal_hook import add_temporal, remove_temporal
+from .unet import base_fingerprint, describe
+from .windows import sampling_wrapper
+
+
+@dataclass(frozen=True)
+class Inflated:
+    """What an inflated MODEL carries as an attachment. Shared by its clones, never changed."""
+
+    spec: UNetSpec
+    options: InflateOptions
+    fingerprint: list[float]
+    weights: EI2Weights | None
+
+    def starting_from(self, weights: EI2Weights | None) -> "Inflated":
+        """With the start of STAM that these weights were tuned from. Raises WeightsError when they do not fit."""
+        if weights is None:
+            return self
+        check_fits(weights.header, self.spec, self.options, self.fingerprint)
+        return replace(self, options=replace(self.options, stam_init=weights.options().stam_init))
+
+
+def inflate(model: ModelPatcher, options: InflateOptions, weights: EI2Weights | None = None) -> ModelPatcher:
+    """A clone of `model` with frame attention and temporal modules; an earlier inflation is replaced.
+
+    The model that came in is not touched. Raises EI2Error when it has no blocks to inflate, WeightsError
+    when the weights were tuned for another one.
+    """
+    spec = describe(model)
+    inflated = Inflated(spec, options, base_fingerprint(model, spec), weights).starting_from(weights)
+    options = inflated.options
+    _warn_other_ratio(options, weights)
+    clone = deflate(model)
+    add_frame_attention(clone, spec, options)
+    add_temporal(clone, spec, options, weights)
+    add_queries(clone, weights)
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OURS, sampling_wrapper(options))
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OURS, telling_wrapper(spec, options))
+    clone.set_attachments(OURS, inflated)
+    return clone
+
+
+def deflate(model: ModelPatcher) -> ModelPatcher:
+    """A clone without anything of ours; what other nodes patched stays."""
+    clone = model.clone()
+    inflated = clone.get_attachment(OURS)
+    if inflated is None:
+        return clone
+    clone.remove_attachments(OURS)
+    clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, OURS)
+    remove_queries(clone, inflated.weights)
+    remove_temporal(clone)
+    remove_attention(clone, "attn1", inflated.spec)
+    return clone
+
+
+def inflated_of(model: ModelPatcher, node: str) -> Inflated:
+    """The attachment of an inflated model; a plain one is refused in the name of `node`."""
+    inflated = model.get_attachment(OURS)
+    if inflated is None:
+        raise EI2Error(
+            f"{node} needs an inflated model, and this one is plain. Put 'Inflate UNet to EI²' between the loader "
+            "and this node (for frame-by-frame editing choose mode custom, attention per-frame, temporal module none)."
+        )
+    return replace(inflated, spec=describe(model))  # another node may have changed the prediction type since
+
+
+def _warn_other_ratio(options: InflateOptions, weights: EI2Weights | None) -> None:
+    tuned = weights.options().coarse_ratio if weights else options.coarse_ratio
+    if ATTENTIONS[options.attention].pools and options.coarse_ratio != tuned:
+        logging.warning("EI²: the weights were tuned at coarse ratio %d and run at %d.", tuned, options.coarse_ratio)

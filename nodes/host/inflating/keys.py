@@ -1,0 +1,6 @@
+"""Names under which the host keeps what we add to a MODEL, and what we tell of a call in its transformer options."""
+
+OURS = "ei2"  # attachment, additional model, injection and wrappers
+TOKEN = "ei2"  # transformer option: which inflated model a call belongs to
+WINDOWS = "ei2_windows"  # wrappers that only a sampling in windows has
+ANCHORS = "ei2_anchors"  # transformer option: what the windows of this step see besides themselves

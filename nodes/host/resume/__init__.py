@@ -1,0 +1,1 @@
+"""What a stopped tuning leaves, and how the next one finds it."""

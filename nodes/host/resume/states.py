@@ -1,0 +1,91 @@
+"""Where the states of tunings lie: output/ei2/states, the newest few of them."""
+
+import contextlib
+import logging
+from datetime import datetime
+from pathlib import Path
+
+from ....ei2_modules.errors import EI2Error
+from ....ei2_modules.files import safetensors_file
+from ....ei2_modules.tuning import state as tuning_state
+from ....ei2_modules.tuning.state import RunKey
+from ..files import weights_folder
+
+SUFFIX = ".ei2state"
+KEEP = 4  # one is about three times the size of the tuned weights
+
+
+def directory() -> Path:
+    return weights_folder.directory("output/ei2") / "states"
+
+
+def list_files() -> list[str]:
+    """Names, newest first."""
+    return [path.name for path in _newest_first()]
+
+
+def missing(name: str) -> str | None:
+    """Why a name is not a state in the folder, or None."""
+    if name in list_files():
+        return None
+    return f"{name!r} is not in output/ei2/states. Press R to refresh the list and choose again."
+
+
+def new_path() -> Path:
+    """For a tuning that begins now."""
+    stem = f"tuning {datetime.now():%Y-%m-%d %H-%M-%S}"
+    taken = set(list_files())
+    names = (f"{stem}{number}{SUFFIX}" for number in ("", *(f" ({i})" for i in range(2, 1000))))
+    return directory() / next(name for name in names if name not in taken)
+
+
+def chosen(name: str, key: RunKey, steps: int) -> tuple[Path, int]:
+    """The state of this name, and its steps; raises EI2Error when it does not belong to this tuning."""
+    fault = missing(name)
+    if fault:
+        raise EI2Error(fault)
+    theirs, done = tuning_state.read(directory() / name)
+    unlike = key.differences(theirs)
+    if unlike:
+        raise EI2Error(
+            f"{name} is the state of another tuning; these differ: {', '.join(unlike)}. Set them as they were, choose "
+            "another file, or set resume to 'new run'."
+        )
+    if done > steps:
+        raise EI2Error(f"{name} is already at step {done}, beyond the {steps} asked for. Ask for more steps.")
+    return directory() / name, done
+
+
+def matching(key: RunKey, steps: int) -> tuple[Path, int] | None:
+    """The state of this very tuning that is furthest, at most `steps`, and its steps. Damaged files are left out."""
+    found = []
+    for path in _newest_first():
+        with _passed_over_when_damaged():
+            theirs, done = tuning_state.read(path)
+            if key.comparable(theirs) and done <= steps and not key.differences(theirs):
+                found.append((path, done))
+    for path, done in sorted(found, key=lambda match: match[1], reverse=True):
+        with _passed_over_when_damaged():
+            safetensors_file.load(path)  # whole, by its checksum
+            return path, done
+    return None
+
+
+@contextlib.contextmanager
+def _passed_over_when_damaged():
+    try:
+        yield
+    except EI2Error as error:
+        logging.warning("EI²: %s", error)
+
+
+def prune() -> None:
+    """Keep the newest few."""
+    for path in _newest_first()[KEEP:]:
+        path.unlink(missing_ok=True)
+        logging.info("EI²: removed the old tuning state %s", path.name)
+
+
+def _newest_first() -> list[Path]:
+    paths = directory().glob(f"*{SUFFIX}") if directory().is_dir() else ()
+    return sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)

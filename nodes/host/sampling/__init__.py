@@ -1,0 +1,1 @@
+"""Inversion and sampling through the host's guider, and the record that an inverted latent carries."""

@@ -1,0 +1,152 @@
+"""The record that an inverted LATENT carries, and what it takes to sample from one."""
+
+import logging
+from dataclasses import dataclass, field, replace
+
+import torch
+from comfy.model_patcher import ModelPatcher
+
+from ....ei2_modules.diffusion.masked_edit import SourceOutsideMask
+from ....ei2_modules.diffusion.schedule import Schedule, ddim_schedule
+from ....ei2_modules.errors import EI2Error
+from ....ei2_modules.files.fingerprint import FINGERPRINT_TOLERANCE, distance
+from ..inflating.inflate import Inflated
+from ..inflating.unet import sigma_table
+from ..latents import clip_latents
+
+MASK = "noise_mask"  # the host's key in the LATENT dict
+RECORD = "ei2_inversion"  # ours, beside it
+SAME_SIGMA = 1e-3  # relative: the same table, stored in another precision
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """How an inverted latent was made."""
+
+    steps: int
+    sigma_end: float
+    prediction: str
+    fingerprint: list[float]
+    trajectory: list[torch.Tensor] = field(compare=False, repr=False)  # of the clip, at every sigma of its schedule
+    mask: torch.Tensor | None = field(default=None, compare=False, repr=False)  # that the clip came with
+
+
+def with_inversion(latent: dict, samples: torch.Tensor, inversion: Inversion) -> dict:
+    """A new LATENT dict of inverted noise. A noise mask moves into the record: stock samplers would misread it."""
+    inversion = replace(inversion, mask=latent.get(MASK))
+    return {**{k: v for k, v in latent.items() if k != MASK}, "samples": samples, RECORD: inversion}
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """An inverted latent that fits the model it is to be sampled with."""
+
+    latent: dict
+    samples: torch.Tensor  # (n, c, h, w)
+    schedule: Schedule  # that leads back
+    kept: SourceOutsideMask | None  # what its noise mask keeps of the source
+
+    def sampled(self, samples: torch.Tensor) -> dict:
+        """A new LATENT dict of an ordinary clip again."""
+        return {**{k: v for k, v in self.latent.items() if k != RECORD}, "samples": samples}
+
+
+def read_inverted(model: ModelPatcher, inflated: Inflated, latent: dict, steps: int, allow_mismatch: bool) -> Inverted:
+    """Raises EI2Error for a latent that does not lead back to a clip with this model in so many steps (0: its own)."""
+    samples = clip_latents(latent, inflated.spec)
+    scale = model.get_model_object("latent_format").scale_factor
+    schedule = _schedule(latent, inflated, sigma_table(model), steps, scale, allow_mismatch)
+    return Inverted(latent, samples, schedule, _kept_outside_mask(latent, schedule))
+
+
+def _kept_outside_mask(latent: dict, schedule: Schedule) -> SourceOutsideMask | None:
+    """What the noise mask of an inverted latent keeps of its source, set before the inversion or after it.
+
+    Raises EI2Error for a mask that does not fit the frames, or without a record of the source.
+    """
+    inversion, frames = latent.get(RECORD), len(latent["samples"])
+    mask = latent.get(MASK, inversion.mask if inversion else None)
+    if mask is None:
+        return None
+    if inversion is None:
+        raise EI2Error(
+            "The latent carries a noise mask, but its record of the clip is lost (Save Latent drops it), so nothing "
+            "can be kept outside the mask. Wire the latent of DDIM Invert Video, or take the mask off."
+        )
+    count = mask.reshape(-1, *mask.shape[-2:]).shape[0]
+    if count not in (1, frames):
+        raise EI2Error(
+            f"The noise mask has {count} frames and the clip {frames}. Give one mask for all frames, or one a frame."
+        )
+    before, now = inversion.trajectory[0].shape, latent["samples"].shape
+    if before != now:
+        raise EI2Error(
+            f"The latent was cut after its inversion, from {tuple(before)} to {tuple(now)}, so nothing can be kept "
+            "outside the noise mask. Cut the clip before DDIM Invert Video."
+        )
+    # Other packs make masks of bool.
+    return SourceOutsideMask(mask.float(), inversion.trajectory, schedule.sigmas)
+
+
+def _schedule(
+    latent: dict, inflated: Inflated, table: torch.Tensor, steps: int, scale: float, allow_mismatch: bool
+) -> Schedule:
+    """The schedule that leads back from an inverted latent, for the model it is to be sampled with.
+
+    steps 0: the inversion's own. Without a record (the latent went through Save Latent, say) `steps` must be
+    given, and the spread of the noise must fit it. scale: of the latent format, to undo for that check.
+    allow_mismatch: of a latent inverted with another model or on another schedule only warn.
+    """
+    inversion = latent.get(RECORD)
+    if inversion is None:
+        return _schedule_by_steps(latent["samples"], table, steps, scale)
+    mismatch = _other_model(inversion, inflated) or _other_sigmas(inversion, table)
+    if mismatch and not allow_mismatch:
+        raise EI2Error(
+            f"This latent was inverted with {mismatch}. Wire the same model into DDIM Invert Video and this node, or "
+            "set allow_mismatch to try it all the same."
+        )
+    if mismatch:
+        logging.warning("EI²: the latent was inverted with %s; the clip will not come back as it was.", mismatch)
+    if steps in (0, inversion.steps):
+        return ddim_schedule(table, inversion.steps)
+    other = ddim_schedule(table, steps)
+    raise EI2Error(
+        f"This latent was inverted in {inversion.steps} steps and ends at sigma {inversion.sigma_end:.2f}; {steps} "
+        f"sampling steps start at sigma {other.sigma_end:.2f} on another grid. Set steps to 0 (the inversion's), or "
+        f"invert again with {steps} steps."
+    )
+
+
+def _other_model(inversion: Inversion, inflated: Inflated) -> str | None:
+    """What another model an inversion was made with, or None."""
+    if inversion.prediction != inflated.spec.prediction:
+        return f"{inversion.prediction}-prediction, but this model samples with {inflated.spec.prediction}-prediction"
+    far = distance(inversion.fingerprint, inflated.fingerprint)
+    if not far <= FINGERPRINT_TOLERANCE:
+        return f"another checkpoint (fingerprints differ by {far:.3f}, allowed {FINGERPRINT_TOLERANCE})"
+    return None
+
+
+def _other_sigmas(inversion: Inversion, table: torch.Tensor) -> str | None:
+    """What another schedule an inversion was made on, or None."""
+    here = ddim_schedule(table, inversion.steps).sigma_end
+    if abs(here - inversion.sigma_end) <= SAME_SIGMA * inversion.sigma_end:
+        return None
+    return f"another noise schedule: it ends at sigma {inversion.sigma_end:.2f}, this model's at {here:.2f}"
+
+
+def _schedule_by_steps(samples: torch.Tensor, table: torch.Tensor, steps: int, scale: float) -> Schedule:
+    if steps == 0:
+        raise EI2Error(
+            "This latent does not come from DDIM Invert Video, or lost its record on the way (Save Latent drops it). "
+            "Wire the inverted latent here, or set steps to the number it was inverted with."
+        )
+    schedule = ddim_schedule(table, steps)
+    spread = float((samples * scale).std())
+    if spread < schedule.sigma_end**0.5:  # a clean latent spreads about 1, inverted noise about sigma_end
+        raise EI2Error(
+            f"This latent has a spread of {spread:.2f}, but noise inverted in {steps} steps has about "
+            f"{schedule.sigma_end:.2f}. It is not inverted noise: put DDIM Invert Video before this node."
+        )
+    return schedule

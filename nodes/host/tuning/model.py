@@ -1,0 +1,171 @@
+"""The model that a tuning trains in: a clone made ready, loaded whole, its queries trained, its blocks recomputed."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import torch
+import torch.nn.functional as F
+from comfy.ldm.modules import attention as host_attention
+from comfy.ldm.modules.attention import BasicTransformerBlock
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+
+from ....ei2_modules.errors import EI2Error
+from ....ei2_modules.inflation.unet_spec import UNetSpec
+from ....ei2_modules.tuning.trainables import Trainables
+from ..inflating.inflate import Inflated
+from ..inflating.keys import OURS
+from ..inflating.query_patches import remove_queries
+from ..inflating.temporal_hook import attach, detach, new_token, remove_temporal
+from ..precision import dtype_name
+
+WHOLE = 1e32  # bytes: more than any model
+FREE_NOISE = "ContextWindows_sampler_sample"  # of a newer host's Context Windows node: fails without its windows
+BETWEEN_BLOCKS = ("input_block_patch", "input_block_patch_after_skip", "output_block_patch")  # kinds of patches
+
+
+def tuning_clone(model: ModelPatcher, inflated: Inflated, dtype: torch.dtype, control: bool) -> ModelPatcher:
+    """A clone to train in, computing in one type. Frame attention stays; tuned queries and the inference bank make
+    room for the trained ones; guidance patches, windows and compilation stay out. control: ControlNets take part."""
+    dynamic = "disable_dynamic" in inspect.signature(model.clone).parameters
+    clone = model.clone(disable_dynamic=True) if dynamic else model.clone()
+    options = clone.model_options["transformer_options"]
+    clone.model_options = {"transformer_options": options}
+    remove_queries(clone, inflated.weights)
+    remove_temporal(clone)
+    clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, OURS)
+    clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, FREE_NOISE)
+    clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)  # it would compile anew for all we change
+    clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OURS, _ask_for_one_frame)
+    # Backward needs exact attention; the host may have chosen an inference-only kernel.
+    options["optimized_attention_override"] = lambda f, *a, **k: host_attention.attention_pytorch(*a, **k)
+    options["patches"] = _patches_that_keep_copies(options.get("patches", {}))
+    if control:  # the host adds their residuals to the skips in place: the blocks behind keep copies for backward
+        clone.set_model_input_block_patch_after_skip(lambda h, transformer_options: h.clone())
+    clone.set_model_compute_dtype(dtype)
+    return clone
+
+
+@contextlib.contextmanager
+def loaded_for_training(clone: ModelPatcher, spec: UNetSpec) -> Iterator[dict[str, torch.Tensor]]:
+    """Whole on its device, frozen, and with ordinary tensors in place of inference tensors; undone at the end.
+
+    Gives the query weights of the frozen model by their paths.
+    """
+    _refuse_coarse_weights(clone, spec)
+    try:
+        mm.load_models_gpu([clone], memory_required=1e20, force_full_load=True)
+        clone.partially_load(clone.load_device, WHOLE)  # with --novram the host does not heed force_full_load
+        _leave_inference_mode(clone.model)
+        clone.model.requires_grad_(False)
+        yield {path: clone.model.diffusion_model.get_submodule(path).weight for path in spec.query_paths()}
+    finally:
+        # The next load by any node starts afresh, which also takes back the compute type.
+        clone.detach()
+        for module in clone.model.modules():  # marks that it leaves here would make a partial load pass patches over
+            comfy.model_patcher.wipe_lowvram_weight(module)
+        mm.cleanup_models_gc()
+
+
+@contextlib.contextmanager
+def computing_with(clone: ModelPatcher, trainables: Trainables, checkpointing: bool) -> Iterator[None]:
+    """The loaded clone computes with the trained queries and temporal modules.
+
+    checkpointing: recompute blocks in the backward pass instead of keeping their activations.
+    """
+    unet = clone.model.diffusion_model
+    bank = dict(trainables.bank.items())
+    temporal = {path: _recomputed_module(module) for path, module in bank.items()} if checkpointing else bank
+    attach(clone.model, temporal, new_token(clone))
+    try:
+        queries = {unet.get_submodule(path): _linear(w) for path, w in trainables.queries().items()}
+        with _replaced_forwards(queries), _replaced_forwards(_recomputed_blocks(unet) if checkpointing else {}):
+            yield
+    finally:
+        detach(clone.model)
+
+
+def _refuse_coarse_weights(clone: ModelPatcher, spec: UNetSpec) -> None:
+    for path in spec.query_paths():
+        weight = clone.get_model_object(f"diffusion_model.{path}.weight")
+        if weight.dtype.itemsize == 1 or not weight.is_floating_point():
+            raise EI2Error(
+                f"The model's weights are stored in {dtype_name(weight.dtype)}, too coarse to hold "
+                "what tuning changes. Load the checkpoint in fp16, bf16 or fp32 (weight_dtype default)."
+            )
+
+
+def _leave_inference_mode(module: nn.Module) -> None:
+    """Tensors born in the host's inference mode cannot be saved for backward; equal copies can."""
+    for m in module.modules():
+        for name, p in m._parameters.items():
+            if p is not None and p.is_inference():
+                m._parameters[name] = nn.Parameter(p.detach().clone(), requires_grad=False)
+        for name, b in m._buffers.items():
+            if b is not None and b.is_inference():
+                m._buffers[name] = b.clone()
+
+
+def _ask_for_one_frame(executor, model, noise_shape, *args, **kwargs):
+    """The model is loaded whole by now: to make room for a long clip the host would take it apart again."""
+    return executor(model, [1, *noise_shape[1:]], *args, **kwargs)
+
+
+def _patches_that_keep_copies(patches: dict) -> dict:
+    """Patches between blocks may change in place what they keep for the backward pass, as FreeU_V2 does."""
+
+    def keeping(patch):
+        def run(*args):
+            with saved_tensors_hooks(torch.clone, lambda tensor: tensor):
+                return patch(*args)
+
+        return run
+
+    return {
+        kind: [keeping(p) for p in of_kind] if kind in BETWEEN_BLOCKS else of_kind for kind, of_kind in patches.items()
+    }
+
+
+def _linear(weight: nn.Parameter) -> Callable:
+    """A projection with its trained fp32 weight, cast to the type it is called in."""
+    return lambda x: F.linear(x, weight.to(x.dtype))
+
+
+def _recomputed_blocks(unet: nn.Module) -> dict[nn.Module, Callable]:
+    """Transformer and residual blocks."""
+    kinds = (BasicTransformerBlock, ResBlock)
+    return {m: _recomputed(m.forward) for m in unet.modules() if isinstance(m, kinds)}
+
+
+def _recomputed(forward):
+    def run(*args, **kwargs):
+        # The UNet changes this dict as it goes: a recomputed block must see it as it was.
+        if "transformer_options" in kwargs:
+            kwargs = {**kwargs, "transformer_options": dict(kwargs["transformer_options"])}
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return run
+
+
+def _recomputed_module(module: nn.Module) -> Callable:
+    return lambda x, frames: checkpoint(module, x, frames, use_reentrant=False)
+
+
+@contextlib.contextmanager
+def _replaced_forwards(forwards: dict):
+    """Set `forward` on these module instances and take it off again."""
+    try:
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+    finally:
+        for module in forwards:
+            module.__dict__.pop("forward", None)
