@@ -20,7 +20,7 @@ import torch
 from alive import Alive
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from ei2_modules.attention.frame import VISIBLE_TOKENS, frame_attention
+from ei2_modules.attention.frame import ATTENTIONS, frame_attention
 
 REFERENCE = ("SCA", 1)
 CASES = [("FFAM", 1), ("FFAM", 2), ("FFAM", 4), ("FFAM", 8), REFERENCE, ("first-frame", 1), ("per-frame", 1)]
@@ -30,7 +30,7 @@ DENSE, DENSE_UP_TO = ("dense", 1), 32
 def keys(case: tuple[str, int], frames: int, size: tuple[int, int]) -> int:
     """How many tokens a query sees, asked of the code itself."""
     kind, ratio = case
-    return VISIBLE_TOKENS[kind](torch.zeros(frames, size[0] * size[1], 1), frames, size, ratio)(slice(0, 1)).shape[1]
+    return ATTENTIONS[kind].sees(torch.zeros(frames, size[0] * size[1], 1), frames, size, ratio)(slice(0, 1)).shape[1]
 
 
 def seconds(case: tuple[str, int], values, size: tuple[int, int], backward: bool) -> float:

@@ -53,7 +53,7 @@ def round_trip(model, samples, schedule, iterations: int) -> dict:
         noise, convergence = sampling.invert(model, samples, caption, schedule, iterations, silent)
     seconds = time.process_time() - began
     with Counted(model) as back:
-        clip = sampling.sample(model, noise, caption, caption, 1.0, schedule, 0.0, 0, silent)
+        clip = sampling.sample(model, noise, caption, caption, 1.0, schedule, silent)
     span = in_process.pack("nodes.host.sampling.run.round_trip").span(samples)
     quality = in_process.pack("ei2_modules.metrics.figures").psnr(clip, samples, span).tolist()
     return {

@@ -35,7 +35,7 @@ def run(model, frames: int, values) -> float:
     noise = base_models.clip(frames, values.latent, values.latent)["samples"] * 13
     grid = schedule.ddim_schedule(unet.sigma_table(model), STEPS)
     began = report.now()
-    sampling.sample(model, noise, base_models.caption(), base_models.caption(), 1.0, grid, 0.0, 0, lambda *args: None)
+    sampling.sample(model, noise, base_models.caption(), base_models.caption(), 1.0, grid, lambda *args: None)
     return (report.now() - began) / STEPS
 
 

@@ -15,7 +15,7 @@ from quality_measures import Truth, covariate_shift, measure
 from video_files import contact_sheet, picture
 
 metrics, scenes = pack("ei2_modules.metrics.figures"), pack("ei2_modules.demo.scenes")
-demo_model, patch, sampling = (pack(f"nodes.host.{name}") for name in ("demo_model", "patch", "sampling"))
+demo_model, keys, sampling = (pack(f"nodes.host.{name}") for name in ("demo_model", "inflating.keys", "sampling.run"))
 inflate_unet, one_shot_tune = pack("nodes.inflate_unet"), pack("nodes.one_shot_tune")
 schedule, unet = pack("ei2_modules.diffusion.schedule"), pack("nodes.host.inflating.unet")
 
@@ -83,14 +83,14 @@ class Editor:
 
     def sample(self, model, noise, positive, guidance: float, settings: Settings):
         grid = self.grid(settings.ddim_steps)
-        return sampling.sample(model, noise, positive, self.nothing, guidance, grid, 0.0, 0, _silent)
+        return sampling.sample(model, noise, positive, self.nothing, guidance, grid, _silent)
 
     def decode(self, latents):
         return self.vae.decode(latents).float().clamp(0, 1)
 
     def probe(self, model, latents) -> dict | None:
         """Mean and covariance shift at each temporal module while the source clip is inverted, and their means."""
-        banks = model.get_additional_models_with_key(patch.KEY)
+        banks = model.get_additional_models_with_key(keys.OURS)
         if not banks:
             return None
         found, handles = {}, []

@@ -56,7 +56,7 @@ def run(name: str, model, steps: int, values, on_step) -> None:
     elif name == INVERSION:
         sampling.invert(model, noise, text, schedule.ddim_schedule(table, steps), 0, on_step)
     else:
-        sampling.sample(model, noise, text, text, GUIDANCE, schedule.ddim_schedule(table, steps), 0.0, 0, on_step)
+        sampling.sample(model, noise, text, text, GUIDANCE, schedule.ddim_schedule(table, steps), on_step)
 
 
 def step_seconds(name: str, model, values) -> list[float]:

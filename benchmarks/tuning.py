@@ -31,21 +31,23 @@ def step_seconds(base, mode: str, ratio: int, values, precision: str) -> tuple[l
     """Seconds of each step but the first, of a run of its own, and of one pass forwards."""
     config, patch = in_process.pack("ei2_modules.config"), in_process.pack("nodes.host.inflating.inflate")
     model = patch.inflate(base, config.InflateOptions.from_mode(mode, "", "", coarse_ratio=ratio))
-    state = patch.inflated_state(model, "this benchmark")
     options = config.TuningOptions(values.steps + 1)
-    run = in_process.pack("nodes.host.tuning.run").TuningRun(state, options, precision, values.checkpointing)
     clip = base_models.clip(values.frames, values.latent, values.latent)["samples"]
     texts = in_process.pack("nodes.host.conditioning").Texts(base_models.caption())
+    training, inflated = in_process.pack("nodes.host.tuning.run"), patch.inflated_of(model, "this benchmark")
+    job = training.TuningJob(
+        model, inflated, clip, texts, options, precision=precision, checkpointing=values.checkpointing
+    )
     times, passes = [], []
     with timed_passes(passes):
-        run.execute(model, clip, texts, None, lambda *args: times.append(report.now()))
+        training.TuningRun(job).execute(None, lambda *args: times.append(report.now()))
     return [after - before for before, after in itertools.pairwise(times)], passes[-1]
 
 
 @contextlib.contextmanager
 def timed_passes(found: list[float]):
     """Seconds of every pass of the UNet without gradients: those before the first step."""
-    guider = in_process.pack("nodes.host.tuning.run")._Guider
+    guider = in_process.pack("nodes.host.tuning.guider").TuningGuider
     original = guider.predict_noise
 
     def predict(*args, **kwargs):

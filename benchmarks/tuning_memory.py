@@ -56,7 +56,7 @@ class Saved:
 @contextlib.contextmanager
 def during_forward_and_backward(*watchers):
     """Enter them before the forward pass of a step and leave before the optimiser."""
-    original, stack = training._Guider.denoise, contextlib.ExitStack()
+    original, stack = training.TuningGuider.denoise, contextlib.ExitStack()
 
     def denoise(*args):
         for watcher in watchers:
@@ -64,25 +64,26 @@ def during_forward_and_backward(*watchers):
         return original(*args)
 
     handle = register_optimizer_step_pre_hook(lambda *args: stack.close())
-    training._Guider.denoise = denoise
+    training.TuningGuider.denoise = denoise
     try:
         yield
     finally:
         stack.close()
-        training._Guider.denoise = original
+        training.TuningGuider.denoise = original
         handle.remove()
 
 
 def one_step(model, samples, text, precision: str, checkpointing: str) -> dict:
     """Bytes kept and bytes at the peak of a run of one step."""
-    state = in_process.pack("nodes.host.inflating.inflate").inflated_state(model, "this benchmark")
+    inflated = in_process.pack("nodes.host.inflating.inflate").inflated_of(model, "this benchmark")
     options = in_process.pack("ei2_modules.config").TuningOptions(1, window=len(samples))  # the clip whole
-    run = training.TuningRun(state, options, precision, checkpointing)
     texts = in_process.pack("nodes.host.conditioning").Texts(text)
+    job = training.TuningJob(model, inflated, samples, texts, options, precision=precision, checkpointing=checkpointing)
+    run = training.TuningRun(job)
     saved = Saved(lambda: (model.model, run.tuning.trainables))
     alive = Alive()
     with during_forward_and_backward(saved.hooks(), alive):
-        run.execute(model, samples, texts, None, lambda *args: None)
+        run.execute(None, lambda *args: None)
     estimate = run.demand.bytes - 2 * 4 * run.tuning.trainables.count()  # the optimiser's moments come later
     return {"kept": sum(saved.sizes.values()), "peak": alive.peak, "estimate": estimate}
 
@@ -90,7 +91,7 @@ def one_step(model, samples, text, precision: str, checkpointing: str) -> dict:
 def rows_of(model, values, frames: int, precision: str, checkpointing: str) -> list[dict]:
     """One row a size, each with the line through it and the size before."""
     rows, before = [], None
-    width = in_process.pack("nodes.host.tuning.memory").PRECISIONS[precision].itemsize
+    width = in_process.pack("nodes.host.precision").PRECISIONS[precision].itemsize
     for side in sorted(values.latent):
         clip, text = base_models.clip(frames, side, side)["samples"], base_models.caption(values.family)
         found = one_step(model, clip, text, precision, checkpointing)

@@ -7,7 +7,7 @@ import comfy_server
 import demo_scene
 from api_prompt import find, find_id
 
-from ei2_modules.files import safetensors_file as files
+from ei2_modules.files import safetensors_file
 from ei2_modules.inflation import weights
 from ei2_modules.tuning import state as tuning_state
 
@@ -42,7 +42,7 @@ def test_killed_while_saving(tmp_path):
         kill_in_the_middle_of_a_save(server, states)
         server.process.wait()
     (path,) = states.glob("*.ei2state")
-    files.load(path)  # whole, by its checksum
+    safetensors_file.load(path)  # whole, by its checksum
     _, done = tuning_state.read(path)
     assert done >= SAVES
     with comfy_server.Server(tmp_path) as server:

@@ -8,7 +8,7 @@ from toy import SIGMAS, clip, denoiser, make
 
 from ei2_modules.config import InflateOptions, TuningOptions
 from ei2_modules.errors import WeightsError
-from ei2_modules.files import safetensors_file as files
+from ei2_modules.files import safetensors_file
 from ei2_modules.tuning import state as tuning_state
 from ei2_modules.tuning.loop import Tuning
 
@@ -90,8 +90,8 @@ def test_a_state_of_another_shape_is_refused(tmp_path):
 def test_what_a_killed_process_left_is_removed_in_time(tmp_path, monkeypatch):
     left = tmp_path / ".s.999999.partial"
     left.write_bytes(b"half")
-    files.save(tmp_path / "s", {"x": torch.ones(1)}, {})
+    safetensors_file.save(tmp_path / "s", {"x": torch.ones(1)}, {})
     assert left.exists(), "another server may be writing it just now"
-    monkeypatch.setattr(files, "STALE", -1)
-    files.save(tmp_path / "s", {"x": torch.ones(1)}, {})
+    monkeypatch.setattr(safetensors_file, "STALE", -1)
+    safetensors_file.save(tmp_path / "s", {"x": torch.ones(1)}, {})
     assert not left.exists()

@@ -12,7 +12,7 @@ from toy import base, make, spec
 
 from ei2_modules.config import InflateOptions
 from ei2_modules.errors import EI2Error, WeightsError
-from ei2_modules.files import safetensors_file as files
+from ei2_modules.files import safetensors_file
 from ei2_modules.files.fingerprint import distance, fingerprint
 from ei2_modules.inflation import weights
 
@@ -52,8 +52,8 @@ def test_query_names_are_those_of_the_stock_lora_loader(file):
 def rewrite(path, tensors=lambda t: t, metadata=lambda m: m):
     with safe_open(path, "pt") as f:
         old = dict(f.metadata())
-    del old[files.CHECKSUM]  # sealed anew: what is behind the seal must hold by itself
-    files.save(path, tensors(load_file(path)), metadata(dict(old)))
+    del old[safetensors_file.CHECKSUM]  # sealed anew: what is behind the seal must hold by itself
+    safetensors_file.save(path, tensors(load_file(path)), metadata(dict(old)))
 
 
 def edit_header(**changes):
@@ -202,7 +202,7 @@ def test_fingerprint_survives_rounding(dtype):
 def test_a_failed_write_leaves_the_old_file(file, monkeypatch):
     before = file.read_bytes()
     monkeypatch.setattr(
-        weights.files, "save_file", lambda *a: (_ for _ in ()).throw(OSError("No space left on device"))
+        safetensors_file, "save_file", lambda *a: (_ for _ in ()).throw(OSError("No space left on device"))
     )
     with pytest.raises(EI2Error, match="No space left"):
         weights.save(file, tuned())

@@ -45,9 +45,10 @@ def test_windows_see_the_anchors_outside_them():
         return (x[:, frames].flatten(0, 1) for x in clip)
 
     _, k, v = of(anchors.frames)
-    assert anchors.meet("here", texts, anchors.frames, k, v, size) is None
+    anchors.record("here", texts, k, v, size)
+    assert anchors.outside("here", texts, anchors.frames) is None
     q, k, v = of(window)
-    outside = anchors.meet("here", texts, window, k, v, size)
+    outside = anchors.outside("here", texts, window)
     fast = frame_attention(q, k, v, kind="FFAM", heads=HEADS, frames=3, size=size, ratio=r, outside=outside)
     rows = []
     for text in range(2):
@@ -78,17 +79,15 @@ def test_windows_see_the_anchors_outside_them():
 )
 def test_nothing_is_seen_of_what_was_not_recorded(place, texts, window):
     anchors, size = Anchors([0, 2], 2), (2, 2)
-    anchors.meet("here", ["cond"], [0, 2], *torch.randn(2, 2, 4, DIM), size)
-    k, v = torch.randn(2, len(texts) * len(window), 4, DIM)
-    assert anchors.meet(place, texts, window, k, v, size) is None
+    anchors.record("here", ["cond"], *torch.randn(2, 2, 4, DIM), size)
+    assert anchors.outside(place, texts, window) is None
 
 
 def test_texts_have_anchors_of_their_own():
     anchors, size, window = Anchors([0, 5], 2), (4, 4), [2, 3]
     k, v = torch.randn(2, 4, 16, DIM)  # two texts, two anchors
-    anchors.meet("here", ["cond", "uncond"], [0, 5], k, v, size)
-    x = torch.zeros(2, 16, DIM)
-    seen = {text: anchors.meet("here", [text], window, x, x, size)[0] for text in ("cond", "uncond")}
+    anchors.record("here", ["cond", "uncond"], k, v, size)
+    seen = {text: anchors.outside("here", [text], window)[0] for text in ("cond", "uncond")}
     expected = {
         text: torch.cat([slow_pool(row, size, 4) for row in rows]) for text, rows in zip(seen, k.split(2), strict=True)
     }

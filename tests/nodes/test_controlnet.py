@@ -67,8 +67,8 @@ def test_each_frame_gets_its_own_hint(nets):
 
 def test_the_hints_of_a_step_go_with_it(monkeypatch):
     """Without waiting for Python's collector, which may come after hundreds of steps."""
-    training, made, alive = pack("nodes.host.tuning.run"), weakref.WeakSet(), []
-    original = training.conds_of_frames
+    conditioning, made, alive = pack("nodes.host.conditioning"), weakref.WeakSet(), []
+    original = conditioning.conds_of_frames
 
     def watched(*args):
         conds = original(*args)
@@ -76,7 +76,7 @@ def test_the_hints_of_a_step_go_with_it(monkeypatch):
         alive.append(len(made))
         return conds
 
-    monkeypatch.setattr(training, "conds_of_frames", watched)
+    monkeypatch.setattr(conditioning, "conds_of_frames", watched)
     gc.disable()
     try:
         tune(inflate(model()), positive=controlled((controlnet(), hints(range(FRAMES))))[0], steps=4)
@@ -104,7 +104,7 @@ def test_tuned_with_hints_is_the_slow_reference(nets, checkpointing, monkeypatch
         residual = control[name].pop() if control and control.get(name) else None
         return h if residual is None else h + residual
 
-    monkeypatch.setattr(pack("nodes.host.tuning.run"), "unshare_skips", lambda clone: None)
+    monkeypatch.setattr(pack("nodes.host.conditioning"), "has_control", lambda text: False)
     monkeypatch.setattr(host_unet, "apply_control", add)
     slow = tensors(tune(m, positive=text, gradient_checkpointing="off")[1])
     differences = torch.cat([(tensor - slow[name]).flatten().abs() for name, tensor in tensors(weights).items()])
@@ -133,7 +133,7 @@ LONG = {"each its own": range(7), "one for all": [4], "going round": [4, 5, 6]}
 def test_a_step_sees_the_hints_of_its_own_frames(wired, monkeypatch):
     """And a text for each frame likewise."""
     wired, host, seen = list(wired), model(), []
-    original, denoise = host.model.apply_model, pack("nodes.host.tuning.run")._Guider.denoise
+    original, denoise = host.model.apply_model, pack("nodes.host.tuning.guider").TuningGuider.denoise
     rows = torch.arange(7.0).view(7, 1, 1).expand(7, 77, 64)
     net = controlnet()
     shown = net.control_model.forward
@@ -157,7 +157,7 @@ def test_a_step_sees_the_hints_of_its_own_frames(wired, monkeypatch):
 
     monkeypatch.setattr(net.control_model, "forward", forward)
     monkeypatch.setattr(host.model, "apply_model", apply_model)
-    monkeypatch.setattr(pack("nodes.host.tuning.run")._Guider, "denoise", step)
+    monkeypatch.setattr(pack("nodes.host.tuning.guider").TuningGuider, "denoise", step)
     text, _ = controlled((net, hints(wired)), positive=[[rows, {}]])
     assert len(tune(inflate(host), clip(7), text, steps=6, window=3)[2]["loss"]) == 6
 
@@ -216,5 +216,7 @@ def test_a_tuning_with_hints_is_gone_on_from(net, folders, monkeypatch):
     wired = [controlled((net(), hints(range(FRAMES))))[0] for _ in range(2)]
     m = inflate(model())
     first = tune(m, positive=wired[0], resume="auto", autosave_every=1)[1]
-    monkeypatch.setattr(pack("nodes.host.tuning.run")._Guider, "denoise", lambda *args: pytest.fail("tuned already"))
+    monkeypatch.setattr(
+        pack("nodes.host.tuning.guider").TuningGuider, "denoise", lambda *args: pytest.fail("tuned already")
+    )
     assert same(tune(m, positive=wired[1], resume="auto", autosave_every=1)[1], first)

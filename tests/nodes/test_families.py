@@ -62,7 +62,7 @@ def test_frame_by_frame_is_the_plain_model(m):
 
 def test_every_block_is_inflated_and_trained(m):
     inflated = inflate(m)
-    blocks = inflated.get_attachment(pack("nodes.host.inflating.inflate").KEY).spec.blocks
+    blocks = inflated.get_attachment(pack("nodes.host.inflating.keys").OURS).spec.blocks
     assert len(blocks) == sum("attn1.to_q.weight" in key for key in m.model.state_dict())
     assert len({b.path for b in blocks}) == len(blocks)
     assert all(b.dim % b.heads == 0 for b in blocks)

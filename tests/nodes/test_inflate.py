@@ -150,7 +150,7 @@ def test_a_dropped_patcher_leaves_nothing_that_acts(monkeypatch):
     """The host may lose an inflated clone without ejecting it: the plain model must not notice."""
     m = model()
     before = plain_sample(m)
-    monkeypatch.setattr(pack("nodes.host.inflating.inflate"), "_eject", lambda patcher: None)
+    monkeypatch.setattr(pack("nodes.host.inflating.temporal_hook"), "_eject", lambda patcher: None)
     inflated = plain_sample(inflate(m, stam_init="random"))
     assert hooks_left(m) > 0
     assert same(plain_sample(m), before)

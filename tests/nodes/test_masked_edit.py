@@ -87,7 +87,7 @@ def test_the_model_sees_the_source_of_every_step(m, noise, monkeypatch):
 
     monkeypatch.setattr(m.model, "apply_model", spy)
     sample(m, masked(noise, half()))
-    trajectory = noise[pack("nodes.host.latents").KEY].trajectory
+    trajectory = noise[pack("nodes.host.sampling.inverted").RECORD].trajectory
     assert len(seen) == len(trajectory) - 1
     for x, source in zip(seen, trajectory[:0:-1], strict=True):
         torch.testing.assert_close(x[..., SIDE // 2 :], source[..., SIDE // 2 :], rtol=0, atol=1e-5)

@@ -90,8 +90,8 @@ def test_nothing_is_advised_that_is_so_already():
 @pytest.mark.parametrize("choice", ["auto", "on", "off"])
 def test_the_node_does_as_chosen_and_refuses_before_step_0(free, monkeypatch, choice):
     training, chosen = pack("nodes.host.tuning.run"), []
-    original = training.checkpointed_blocks
-    monkeypatch.setattr(training, "checkpointed_blocks", lambda unet, on: chosen.append(on) or original(unet, on))
+    original = training.computing_with
+    monkeypatch.setattr(training, "computing_with", lambda *args: chosen.append(args[-1]) or original(*args))
     free(6 * 2**20)  # too little for a step of the miniature, enough with checkpointing
     if choice == "off":
         with pytest.raises(EI2Error, match=r"are free.* set gradient_checkpointing to on"):
@@ -116,7 +116,7 @@ def test_out_of_memory_says_what_to_change(monkeypatch, choice, advised):
     def full(*args):
         raise comfy.model_management.OOM_EXCEPTION("CUDA out of memory")
 
-    monkeypatch.setattr(pack("nodes.host.tuning.run")._Guider, "denoise", full)
+    monkeypatch.setattr(pack("nodes.host.tuning.guider").TuningGuider, "denoise", full)
     with pytest.raises(EI2Error, match=r"Out of memory while tuning 3 frames of 64x64.*To fit: ") as error:
         tune(inflate(model()), gradient_checkpointing=choice)
     assert ("set gradient_checkpointing to on" in str(error.value)) == advised

@@ -39,14 +39,14 @@ def stop_at(monkeypatch, number):
 
 
 def forbid_steps(monkeypatch):
-    guider = pack("nodes.host.tuning.run")._Guider
+    guider = pack("nodes.host.tuning.guider").TuningGuider
     monkeypatch.setattr(guider, "denoise", lambda *args: pytest.fail("this has been tuned already"))
 
 
 @pytest.fixture
 def trained(monkeypatch):
     """A list that grows by one with every training step."""
-    guider, steps = pack("nodes.host.tuning.run")._Guider, []
+    guider, steps = pack("nodes.host.tuning.guider").TuningGuider, []
     original = guider.denoise
     monkeypatch.setattr(guider, "denoise", lambda *args: steps.append(1) or original(*args))
     return steps
@@ -79,7 +79,7 @@ def test_stopping_at_the_first_the_middle_and_the_last_step(monkeypatch, trained
 
 
 def test_stopping_before_the_first_step_leaves_nothing(monkeypatch, states):
-    guider = pack("nodes.host.tuning.run")._Guider
+    guider = pack("nodes.host.tuning.guider").TuningGuider
 
     def interrupted(*args):
         raise STOP
@@ -273,7 +273,9 @@ def test_a_damaged_state_is_refused_by_name_and_passed_over_by_auto(states, capl
 def test_refused_on_the_way_nothing_is_kept_twice(monkeypatch, folders):
     """A resumed run that fails before it learns anything leaves no copy of what was there."""
     tune(inflate(model()), steps=2, **AUTO)
-    monkeypatch.setattr(pack("nodes.host.tuning.run")._Guider, "denoise", lambda *args: (_ for _ in ()).throw(STOP))
+    monkeypatch.setattr(
+        pack("nodes.host.tuning.guider").TuningGuider, "denoise", lambda *args: (_ for _ in ()).throw(STOP)
+    )
     with pytest.raises(STOP):
         tune(inflate(model()), steps=4, **AUTO)
     assert list((folders / "output" / "ei2").glob("unfinished_*")) == []

@@ -82,7 +82,7 @@ def test_the_unet_computes_in_the_chosen_precision_and_fp16_alone_scales_its_los
     unet.register_forward_pre_hook(lambda _, args: seen.append(args[0].dtype))
     unet.middle_block[1].register_forward_hook(lambda _, args, out: seen.append(out.dtype))
     tune(m, precision=precision)
-    assert set(seen) == {pack("nodes.host.tuning.memory").PRECISIONS[precision]}, "on the way in and in the middle"
+    assert set(seen) == {pack("nodes.host.precision").PRECISIONS[precision]}, "on the way in and in the middle"
     assert scaled == [precision == "fp16"]
     seen.clear()
     plain_sample(m)
@@ -185,13 +185,13 @@ def test_stopping_keeps_the_work_and_the_host(folders, monkeypatch, at, error):
 
 def test_nan_stops_and_says_where(folders, monkeypatch):
     training = pack("nodes.host.tuning.run")
-    original, calls = training._Guider.denoise, []
+    original, calls = training.TuningGuider.denoise, []
 
     def poisoned(self, *args):
         calls.append(1)
         return original(self, *args) * (float("nan") if len(calls) == 3 else 1)
 
-    monkeypatch.setattr(training._Guider, "denoise", poisoned)
+    monkeypatch.setattr(training.TuningGuider, "denoise", poisoned)
     with pytest.raises(pack("ei2_modules.errors").DivergedError, match="step 3"):
         tune(inflate(model()), steps=5)
     saved = list((folders / "output" / "ei2").glob("unfinished_*.safetensors"))
@@ -201,14 +201,14 @@ def test_nan_stops_and_says_where(folders, monkeypatch):
 def test_fp16_that_never_finds_a_finite_gradient_is_said(monkeypatch, folders):
     """Loss scaling skips such steps: without a word the weights would stay as they were."""
     training = pack("nodes.host.tuning.run")
-    original = training._Guider.denoise
+    original = training.TuningGuider.denoise
 
     def infinite_slope(self, *args):
         x = original(self, *args)
         x.register_hook(lambda gradient: gradient * float("inf"))
         return x
 
-    monkeypatch.setattr(training._Guider, "denoise", infinite_slope)
+    monkeypatch.setattr(training.TuningGuider, "denoise", infinite_slope)
     with pytest.raises(pack("ei2_modules.errors").DivergedError, match="step 17: the gradient is not finite"):
         tune(inflate(model()), steps=30, precision="fp16")
 

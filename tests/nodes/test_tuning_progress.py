@@ -1,5 +1,7 @@
 """What is seen of a tuning while it runs, and that seeing it costs little and changes nothing."""
 
+from types import SimpleNamespace
+
 import comfy.model_management
 import latent_preview
 import numpy as np
@@ -120,7 +122,8 @@ class Clock:
 def test_pictures_choose_moments_that_cost_little(monkeypatch, step, picture, steps):
     clock = Clock()
     monkeypatch.setattr(tuning_progress, "time", clock)
-    run = pack("nodes.host.tuning.run").TuningRun(None, pack("ei2_modules.config").TuningOptions(steps))
+    job = SimpleNamespace(options=pack("ei2_modules.config").TuningOptions(steps))
+    run = SimpleNamespace(job=job, demand=SimpleNamespace(checkpointing=False))
     progress = tuning_progress.TuningProgress(model(), run, None)
     seen = []
 
@@ -133,7 +136,7 @@ def test_pictures_choose_moments_that_cost_little(monkeypatch, step, picture, st
     monkeypatch.setattr(tuning_progress.TuningProgress, "_tell", lambda *args: None)
     for number in range(1, steps + 1):
         clock.now += step
-        progress.step(pack("ei2_modules.tuning.loop").Step(number, 1.0, 1.0), None, None)
+        progress.after_step(number, None, None)
     assert seen and progress.spent <= max(0.05 * clock.now, picture)
     assert len(seen) > 3 or steps * step * 0.05 < 4 * picture
 

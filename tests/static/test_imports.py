@@ -21,12 +21,26 @@ ROOMS = {
     "ei2_modules": ({"ei2_modules"}, STDLIB | {"torch", "einops", "safetensors", "numpy", "kornia"}),
 }
 
-# Inside ei2_modules arrows run from the first layer to the last.
-LAYERS = [
-    ["tuning", "inversion", "sampling"],
-    ["schedule", "frame_attention", "temporal_attention", "centering"],
-    ["errors", "config"],
-]
+# Inside a room arrows run downwards only: a folder or file uses its own folder and what stands below it.
+FLOORS = {
+    "ei2_modules": [
+        ["tuning", "metrics", "demo"],
+        ["inflation", "motion"],
+        ["config"],
+        ["attention"],
+        ["diffusion", "files"],
+        ["errors"],
+        ["__init__"],
+    ],
+    "nodes/host": [
+        ["resume"],
+        ["tuning"],
+        ["sampling"],
+        ["inflating"],
+        ["conditioning", "latents", "progress", "plots", "files", "demo_model"],
+        ["api", "clip_embeddings", "precision", "prompt_graph", "__init__"],
+    ],
+}
 
 Sources = dict[str, str]  # path below the pack's root -> text
 
@@ -98,26 +112,32 @@ def cycles(sources: Sources) -> list[str]:
     return []
 
 
-def layers(sources: Sources) -> list[str]:
-    rank = {f"ei2_modules/{name}.py": i for i, names in enumerate(LAYERS) for name in names}
-    reached = {path: reachable(path, sources) for path in rank if path in sources}
-    return [f"{low} -> {high}" for low, all_ in reached.items() for high in all_ if rank.get(high, 99) < rank[low]]
+def floors(sources: Sources) -> list[str]:
+    """Arrows within a room that run up or sideways, and files that have no floor."""
+    faults = []
+    for room in FLOORS:
+        here = {path: floor_of(path) for path in sources if room_of(path) == room}
+        faults += [f"{path} stands on no floor" for path, (_, floor) in here.items() if floor is None]
+        for path, (part, floor) in here.items():
+            below = ((t, here[t]) for t in inside(path, sources) if t in here and here[t][0] != part)
+            faults += [
+                f"{path} -> {target}" for target, (_, other) in below if None in (floor, other) or other <= floor
+            ]
+    return faults
 
 
-def reachable(path: str, sources: Sources) -> set[str]:
-    found, waiting = set(), [path]
-    while waiting:
-        new = inside(waiting.pop(), sources) & sources.keys() - found
-        found |= new
-        waiting += new
-    return found
+def floor_of(path: str) -> tuple[str, int | None]:
+    """The folder of its room that a file lies in, or the file itself, and the number of its floor from the top."""
+    room = room_of(path)
+    part = path.removeprefix(f"{room}/").removesuffix(".py").split("/")[0]
+    return part, next((i for i, parts in enumerate(FLOORS[room]) if part in parts), None)
 
 
 def purpose(sources: Sources) -> list[str]:
     return [path for path in sources if PurePosixPath(path).stem in ("utils", "util", "helpers", "misc", "common")]
 
 
-RULES = {rule.__name__: rule for rule in (rooms, kornia, cycles, layers, purpose)}
+RULES = {rule.__name__: rule for rule in (rooms, kornia, cycles, floors, purpose)}
 
 MUST_FAIL = [
     ("rooms", {"__init__.py": "from .ei2_modules import config", "ei2_modules/config.py": ""}),
@@ -144,16 +164,13 @@ MUST_FAIL = [
     ("kornia", {"ei2_modules/a.py": ""}),
     ("cycles", {"ei2_modules/a.py": "from .b import x", "ei2_modules/b.py": "from . import a"}),
     ("cycles", {"ei2_modules/a.py": "from .b import x", "ei2_modules/b.py": "def f():\n    from .a import y"}),
-    ("layers", {"ei2_modules/errors.py": "from .schedule import x", "ei2_modules/schedule.py": ""}),
-    ("layers", {"ei2_modules/schedule.py": "from .tuning import x", "ei2_modules/tuning.py": ""}),
-    (
-        "layers",
-        {
-            "ei2_modules/config.py": "from .a import x",
-            "ei2_modules/a.py": "from .sampling import x",
-            "ei2_modules/sampling.py": "",
-        },
-    ),
+    ("floors", {"ei2_modules/errors.py": "from .config import x", "ei2_modules/config.py": ""}),
+    ("floors", {"ei2_modules/diffusion/a.py": "from ..files import b", "ei2_modules/files/b.py": ""}),
+    ("floors", {"ei2_modules/attention/a.py": "from ..tuning.b import x", "ei2_modules/tuning/b.py": ""}),
+    ("floors", {"nodes/host/inflating/a.py": "from ..sampling import b", "nodes/host/sampling/b.py": ""}),
+    ("floors", {"nodes/host/api.py": "from .tuning.b import x", "nodes/host/tuning/b.py": ""}),
+    ("floors", {"ei2_modules/elsewhere/a.py": ""}),
+    ("floors", {"nodes/host/elsewhere.py": ""}),
     ("purpose", {"nodes/host/utils.py": ""}),
 ]
 
@@ -163,7 +180,9 @@ MUST_PASS = [
     ("rooms", {"nodes/host/a.py": "from ...ei2_modules import __version__", "ei2_modules/__init__.py": ""}),
     ("rooms", {"nodes/host/a.py": "import comfy.utils\nimport torch\nimport os"}),
     ("cycles", {"ei2_modules/a.py": "from .b import x", "ei2_modules/b.py": ""}),
-    ("layers", {"ei2_modules/config.py": "from .errors import x", "ei2_modules/errors.py": ""}),
+    ("floors", {"ei2_modules/config.py": "from .errors import x", "ei2_modules/errors.py": ""}),
+    ("floors", {"ei2_modules/tuning/a.py": "from . import b", "ei2_modules/tuning/b.py": ""}),
+    ("floors", {"nodes/host/tuning/a.py": "from ..inflating.b import x", "nodes/host/inflating/b.py": ""}),
 ]
 
 
@@ -182,6 +201,10 @@ def test_what_is_allowed_passes(rule, sources):
     assert RULES[rule](sources) == []
 
 
-def test_layers_name_files_that_exist():
-    """A renamed file must not slip out of the rule."""
-    assert {f"ei2_modules/{name}.py" for names in LAYERS for name in names} <= pack_sources().keys()
+def test_floors_name_what_exists():
+    """A renamed folder must not leave a name behind."""
+    found = {room: set() for room in FLOORS}
+    for path in pack_sources():
+        if room_of(path) in FLOORS:
+            found[room_of(path)].add(floor_of(path)[0])
+    assert found == {room: {part for parts in floors for part in parts} for room, floors in FLOORS.items()}
