@@ -10,9 +10,12 @@ HERE = Path(__file__).resolve().parent
 
 if os.environ.get("COMFYUI_PATH"):
     sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools"), str(HERE.parents[1] / "benchmarks")]
+    import host_as_it_was
     import in_process
 
     in_process.load_host(cpu=True)
+    host_as_it_was.import_what_the_pack_imports(in_process.ROOT)
+    HOST_BEFORE = host_as_it_was.look()
     in_process.load_pack()
     import torch
 
@@ -36,6 +39,12 @@ def folders(tmp_path):
     folder_paths.set_output_directory(before[1])
     folder_paths.folder_names_and_paths.clear()
     folder_paths.folder_names_and_paths.update(before[2])
+
+
+@pytest.fixture
+def host_before():
+    """The host before the pack was imported: see host_as_it_was.py."""
+    return HOST_BEFORE
 
 
 @pytest.fixture(autouse=True)

@@ -31,11 +31,11 @@ def stop_at(monkeypatch, number):
     """The user presses cancel after this step."""
     progress = pack("nodes.host.tuning.preview").TuningProgress
 
-    def step(self, step, *pictures):
-        if step.number == number:
+    def after_step(self, done, *pictures):
+        if done == number:
             raise STOP
 
-    monkeypatch.setattr(progress, "step", step)
+    monkeypatch.setattr(progress, "after_step", after_step)
 
 
 def forbid_steps(monkeypatch):

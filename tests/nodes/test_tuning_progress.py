@@ -118,13 +118,20 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize("step, picture, steps", [(1.0, 4.0, 500), (0.3, 0.9, 500), (0.1, 10.0, 1000), (1.0, 0.01, 50)])
-def test_pictures_choose_moments_that_cost_little(monkeypatch, step, picture, steps):
+def progress_by_the_clock(monkeypatch, steps, checkpointing=False):
     clock = Clock()
     monkeypatch.setattr(tuning_progress, "time", clock)
     job = SimpleNamespace(options=pack("ei2_modules.config").TuningOptions(steps))
-    run = SimpleNamespace(job=job, demand=SimpleNamespace(checkpointing=False))
+    run = SimpleNamespace(job=job, demand=SimpleNamespace(checkpointing=checkpointing), losses=[])
     progress = tuning_progress.TuningProgress(model(), run, None)
+    monkeypatch.setattr(progress, "_picture", lambda: None)
+    monkeypatch.setattr(progress, "_tell", progress._tell if steps == 100 else lambda number: None)
+    return clock, progress
+
+
+@pytest.mark.parametrize("step, picture, steps", [(1.0, 4.0, 500), (0.3, 0.9, 500), (0.1, 10.0, 1000), (1.0, 0.01, 50)])
+def test_pictures_choose_moments_that_cost_little(monkeypatch, step, picture, steps):
+    clock, progress = progress_by_the_clock(monkeypatch, steps)
     seen = []
 
     def look(*args):
@@ -132,13 +139,33 @@ def test_pictures_choose_moments_that_cost_little(monkeypatch, step, picture, st
         clock.now += picture
 
     monkeypatch.setattr(progress, "_look", look)
-    monkeypatch.setattr(progress, "_picture", lambda: None)
-    monkeypatch.setattr(tuning_progress.TuningProgress, "_tell", lambda *args: None)
+    monkeypatch.setattr(progress, "_tell", lambda *args: None)
     for number in range(1, steps + 1):
         clock.now += step
         progress.after_step(number, None, None)
     assert seen and progress.spent <= max(0.05 * clock.now, picture)
     assert len(seen) > 3 or steps * step * 0.05 < 4 * picture
+
+
+@pytest.mark.parametrize("checkpointing, first", [(False, 33), (True, 22)])
+def test_the_first_picture_waits_until_it_is_cheap(monkeypatch, checkpointing, first):
+    """Four passes, of 2.5 or 3.7 to a step of one second, are 1.6 or 1.08 s: five percent of 32 and of 21.6 s."""
+    clock, progress = progress_by_the_clock(monkeypatch, 500, checkpointing)
+    looks = []
+    monkeypatch.setattr(progress, "_look", lambda *args: looks.append(clock.now))
+    for number in range(1, first + 1):
+        clock.now += 1.0
+        progress.after_step(number, None, None)
+    assert looks == [first]
+
+
+def test_the_time_left_is_that_of_the_steps_left(monkeypatch, told):
+    clock, progress = progress_by_the_clock(monkeypatch, 100)
+    progress.run.losses = [1.0]
+    monkeypatch.setattr(progress, "_due", lambda number: False)
+    clock.now += 3 * 0.4
+    progress.after_step(3, None, None)
+    assert told == ["step 3 of 100, 2.5 steps/s, 39 s left, loss 1.0000 (mean of 1)"]
 
 
 def test_a_short_run_shows_its_end(shown):
