@@ -21,7 +21,7 @@ from tools.server.in_process import host, pack
 
 from ..common import report
 from ..quality import cases as q
-from ..quality.editor import Editor
+from ..quality.run import Editor
 from ..quality.measures import Truth
 
 stock = host("comfy.context_windows")
