@@ -5,13 +5,14 @@ from random import Random
 import pytest
 import torch
 from safetensors.torch import save_file
-from toy import SIGMAS, clip, denoiser, make
 
 from ei2_modules.config import InflateOptions, TuningOptions
 from ei2_modules.errors import WeightsError
 from ei2_modules.files import safetensors_file
 from ei2_modules.tuning import state as tuning_state
 from ei2_modules.tuning.loop import Tuning
+
+from .toy import SIGMAS, clip, denoiser, make
 
 KEY = tuning_state.RunKey("clip", "caption", "start", "patches", "fp32", ["SD15", "eps"], [], [0.5], {}, {"seed": 1})
 

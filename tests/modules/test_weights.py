@@ -8,13 +8,14 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from toy import base, make, spec
 
 from ei2_modules.config import InflateOptions
 from ei2_modules.errors import EI2Error, WeightsError
 from ei2_modules.files import safetensors_file
 from ei2_modules.files.fingerprint import distance, fingerprint
 from ei2_modules.inflation import weights
+
+from .toy import base, make, spec
 
 OPTIONS = InflateOptions(stam_init="random")
 PRINT = fingerprint(list(base(spec()).values()))

@@ -15,10 +15,11 @@ import torch
 from comfy_extras.nodes_hooks import ConditioningSetProperties, CreateHookKeyframe
 from comfy_extras.nodes_mask import SolidMask
 from comfy_extras.nodes_model_merging import ModelMergeSimple
-from mini import caption, inflate, invert, model, pack, plain_sample, sample, tune
-from other_nodes import NODES, compiled, lora, lora_deltas, run_node, with_lora
 
 import nodes
+
+from .mini import caption, inflate, invert, model, pack, plain_sample, sample, tune
+from .other_nodes import NODES, compiled, lora, lora_deltas, run_node, with_lora
 
 SIZE = 16  # of the latents: below it HyperTile has nothing to cut
 ORDERS = {

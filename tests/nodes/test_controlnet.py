@@ -6,7 +6,9 @@ import weakref
 import comfy.ldm.modules.diffusionmodules.openaimodel as host_unet
 import pytest
 import torch
-from mini import (
+
+from ..same import same, tensors
+from .mini import (
     caption,
     clip,
     control_lora,
@@ -25,14 +27,6 @@ from mini import (
 
 PER_FRAME = {"mode": "custom", "attention": "per-frame", "temporal_module": "none"}
 FRAMES = 3
-
-
-def tensors(weights):
-    return weights.tensors.queries | weights.tensors.temporal
-
-
-def same(a, b):
-    return all(torch.equal(tensor, tensors(b)[name]) for name, tensor in tensors(a).items())
 
 
 def of_frame(latent, i):

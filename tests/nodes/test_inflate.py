@@ -4,7 +4,9 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
-from mini import caption, clip, inflate, model, pack, plain_sample, tune
+
+from ..same import same
+from .mini import caption, clip, inflate, model, pack, plain_sample, tune
 
 ATTENTIONS = ["FFAM", "SCA", "first-frame", "dense", "per-frame"]
 TEMPORAL = [
@@ -20,10 +22,6 @@ TEMPORAL = [
 
 def custom(m, attention="per-frame", temporal="none", **options):
     return inflate(m, "custom", attention=attention, temporal_module=temporal, **options)
-
-
-def same(a, b):
-    return torch.equal(a, b)
 
 
 def patched(m, patches):

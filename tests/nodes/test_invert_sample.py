@@ -7,9 +7,10 @@ import comfy.controlnet
 import comfy.samplers
 import pytest
 import torch
-from mini import caption, clip, custom_advanced, inflate, invert, model, pack, run, sample
 
 import nodes
+
+from .mini import caption, clip, custom_advanced, inflate, invert, model, pack, run, sample
 
 
 def smooth(prediction="eps"):
@@ -193,7 +194,8 @@ def test_progress_covers_every_pass(monkeypatch):
 @pytest.mark.parametrize("when", ["inversion", "sampling"])
 def test_interrupt_leaves_the_plain_model_alone(monkeypatch, when):
     from comfy.model_management import InterruptProcessingException
-    from mini import plain_sample
+
+    from .mini import plain_sample
 
     base = model()
     before = plain_sample(base)

@@ -3,13 +3,15 @@
 import re
 from dataclasses import replace
 
-import base_models
 import comfy.model_management
 import comfy.ops
 import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from mini import clip, inflate, model, pack, tune
+
+from benchmarks.common import base_models
+
+from .mini import clip, inflate, model, pack, tune
 
 preflight, unet = pack("nodes.host.tuning.preflight"), pack("nodes.host.inflating.unet")
 EI2Error = pack("ei2_modules.errors").EI2Error

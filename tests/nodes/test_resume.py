@@ -7,7 +7,9 @@ import comfy.model_management
 import pytest
 import torch
 from comfy.controlnet import ControlBase
-from mini import caption, clip, inflate, model, pack, tune
+
+from ..same import same
+from .mini import caption, clip, inflate, model, pack, tune
 
 AUTO = {"resume": "auto", "autosave_every": 2}
 STOP = comfy.model_management.InterruptProcessingException
@@ -17,14 +19,6 @@ STOP = comfy.model_management.InterruptProcessingException
 def states(folders):
     """The folder of states, in a temporary place."""
     return folders / "output" / "ei2" / "states"
-
-
-def tensors(weights):
-    return weights.tensors.queries | weights.tensors.temporal
-
-
-def same(a, b):
-    return all(torch.equal(tensors(a)[k], tensors(b)[k]) for k in tensors(a))
 
 
 def stop_at(monkeypatch, number):

@@ -4,7 +4,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from mini import inflate, model, pack, run, tune
+
+from .mini import inflate, model, pack, run, tune
 
 run_card, prompt_graph = pack("nodes.host.tuning.run_card"), pack("nodes.host.prompt_graph")
 

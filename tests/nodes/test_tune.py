@@ -4,15 +4,9 @@ import comfy.ldm.modules.attention
 import comfy.model_management
 import pytest
 import torch
-from mini import caption, clip, inflate, model, pack, plain_sample, tune
 
-
-def tensors(weights):
-    return weights.tensors.queries | weights.tensors.temporal
-
-
-def same(a, b):
-    return all(torch.equal(tensors(a)[k], tensors(b)[k]) for k in tensors(a))
+from ..same import same, tensors
+from .mini import caption, clip, inflate, model, pack, plain_sample, tune
 
 
 def test_outputs():

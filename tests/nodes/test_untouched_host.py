@@ -1,9 +1,12 @@
 """No function, class or method of ComfyUI differs after importing the pack and running every node."""
 
-import host_as_it_was
 import pytest
 import torch
-from mini import caption, clip, inflate, invert, model, pack, run, sample, tune
+
+from tools.server.in_process import pack
+
+from .. import host_as_it_was
+from .mini import caption, clip, inflate, invert, model, run, sample, tune
 
 
 @pytest.fixture

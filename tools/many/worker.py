@@ -11,8 +11,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..server.client import Client, Gone, Refused, Unreachable, failure, figures, saved_files
 from . import prompts, results
-from .client import Client, Gone, Refused, Unreachable, failure, figures, saved_files
 from .job_queue import JobQueue
 from .jobs import Job
 from .report import Report, duration
