@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 README = "README.md"
 MOST_LINES = 150
 PAGES = [README, "CHANGELOG.md"]
-PAGES += [p.relative_to(ROOT).as_posix() for folder in ("docs", "web/docs") for p in sorted(ROOT.glob(f"{folder}/*.md"))]
+PAGES += [
+    p.relative_to(ROOT).as_posix() for folder in ("docs", "web/docs") for p in sorted(ROOT.glob(f"{folder}/*.md"))
+]
 
 
 def read(path: str) -> str:
