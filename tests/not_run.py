@@ -44,7 +44,7 @@ def unreached(reporter, config) -> list[tuple[str, str, str]]:
     """As `skipped`, of the tests that were collected or left out and say nothing themselves."""
     reported = {getattr(report, "nodeid", None) for reports in reporter.stats.values() for report in reports}
     items = [item.nodeid for item in config.pluginmanager.get_plugin("session").items]
-    stopped = [("test", name, "the run stopped before them") for name in items if name not in reported]
+    stopped = [("test", name, "the run had stopped") for name in items if name not in reported]
     return stopped + [("file", path, "left out of the collection") for path in config.stash[NOT_COLLECTED]]
 
 

@@ -52,7 +52,7 @@ WIRE = """widgets => {
 def opened(server) -> dict:
     """What the editor shows of it, and the prompt that the editor makes of it."""
     if not editor.chromium():
-        pytest.skip("no Chromium on this machine")
+        pytest.skip("no Chromium: apt install chromium, or set CHROMIUM")
     with editor.editor(server) as page:
         page.evaluate("app.graph.clear()")
         editor.put_in(page, NAME)

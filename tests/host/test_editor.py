@@ -8,7 +8,7 @@ from tools import ROOT
 from tools.demo.template_files import SMALL
 from tools.server import editor
 
-pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium on this machine")
+pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium: apt install chromium, or set CHROMIUM")
 
 LONG = SMALL | {"ImageFromBatch": {"length": 18}, "EI2OneShotTune": {"steps": 2, "window": 4}}
 SHOWN = {  # what each text in the graph says after a run

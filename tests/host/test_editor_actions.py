@@ -11,7 +11,7 @@ from tools import ROOT
 from tools.server import editor
 from tools.server.comfy_server import PACK_FOLDER
 
-pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium on this machine")
+pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium: apt install chromium, or set CHROMIUM")
 
 WORKFLOWS = {path.stem: path for path in sorted((ROOT / "workflows").glob("*.json"))}
 DEMO = WORKFLOWS["00_demo_model"]

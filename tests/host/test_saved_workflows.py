@@ -64,7 +64,7 @@ OPENED = """() => Object.fromEntries(app.graph._nodes.map(node => [
 def opened(server, workflows) -> dict:
     """By name of the workflow: nodes that are missing or red, and the widgets' values by node id."""
     if not editor.chromium():
-        pytest.skip("no Chromium on this machine")
+        pytest.skip("no Chromium: apt install chromium, or set CHROMIUM")
     seen = {}
     with editor.editor(server) as page:
         for name, workflow in workflows.items():

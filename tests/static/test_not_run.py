@@ -31,12 +31,12 @@ RUNS = {
     "stopped early": (
         {"host/test_a.py": FAILS, "host/test_b.py": PASSES},
         ["-x"],
-        "Not run: 1 test in tests/host (the run stopped before them)",
+        "Not run: 1 test in tests/host (the run had stopped)",
     ),
     "cannot be read": (
         {"host/test_a.py": "import no_such_module", "nodes/test_b.py": PASSES},
         [],
-        "Not run: 1 test in tests/nodes (the run stopped before them)",
+        "Not run: 1 test in tests/nodes (the run had stopped)",
     ),
     "left out": (
         {
