@@ -1,4 +1,4 @@
-"""What other nodes of ComfyUI do beside ours when sampling: the table "Beside other nodes" of the README, row by row.
+"""What other nodes of ComfyUI do beside ours when sampling, as the table in docs/compatibility.md has it, row by row.
 
 ControlNets: test_controlnet.py. Context Windows: test_windows.py. LoRA layer by layer: test_inflate.py. Masks on the
 clip: test_masked_edit.py. While tuning: test_composition_tuning.py.

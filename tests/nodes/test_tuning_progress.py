@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ..same import same
-from .mini import caption, clip, inflate, model, pack, tune
+from .mini import caption, clip, inflate, invert, model, pack, sample, tune
 
 plots, tuning_progress = pack("nodes.host.plots"), pack("nodes.host.tuning.preview")
 
@@ -197,3 +197,50 @@ def test_every_curve_can_be_drawn(values, dots):
 
 def test_running_mean():
     assert plots.running_mean([1.0, 3.0, 5.0], reach=2) == [1.0, 2.0, 4.0]
+
+
+def breaks(*args):
+    raise RuntimeError("a previewer of another pack")
+
+
+PREVIEWERS = {
+    "raises": breaks,
+    "a tensor, as VideoHelperSuite": lambda *args: torch.zeros(1, 8, 8, 3),
+    "another tensor": lambda *args: torch.zeros(8, 8),
+    "nothing": lambda *args: None,
+    "a tuple of two": lambda *args: ("JPEG", None),
+    "text": lambda *args: "picture",
+}
+
+
+@pytest.mark.parametrize("gives", PREVIEWERS.values(), ids=PREVIEWERS)
+@pytest.mark.parametrize("work", ["tune", "invert", "sample"])
+def test_no_previewer_stops_the_work(monkeypatch, shown, gives, work):
+    previewer = SimpleNamespace(decode_latent_to_preview=gives, decode_latent_to_preview_image=gives)
+    m = inflate(model())
+    noise = invert(m)[0]
+    monkeypatch.setattr(latent_preview, "get_previewer", lambda *args: previewer)
+    shown.clear()
+    if work == "tune":
+        tune(m, steps=2, preview_every=1)
+    else:
+        invert(m) if work == "invert" else sample(m, noise)
+    assert shown, "the bar moves on"
+    assert work == "tune" or all(preview is None for *_, preview in shown)
+
+
+@pytest.mark.parametrize("where", ["get_previewer", "_look", "_picture"])
+def test_no_fault_of_a_preview_stops_a_tuning(monkeypatch, where):
+    owner = latent_preview if where == "get_previewer" else tuning_progress.TuningProgress
+    monkeypatch.setattr(owner, where, breaks)
+    assert len(tune(inflate(model()), steps=2, vae=FakeVAE(), preview_every=1)[2]["loss"]) == 2
+
+
+@pytest.mark.parametrize("where", ["_look", "_picture"])
+def test_a_cancel_in_a_preview_is_a_cancel(monkeypatch, where):
+    def cancelled(*args):
+        raise comfy.model_management.InterruptProcessingException
+
+    monkeypatch.setattr(tuning_progress.TuningProgress, where, cancelled)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        tune(inflate(model()), steps=2, vae=FakeVAE(), preview_every=1)
