@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ def read(path: str) -> str:
 
 
 def project() -> dict:
-    """pyproject.toml; its reader came with Python 3.11."""
-    return pytest.importorskip("tomllib").loads(read("pyproject.toml"))
+    """pyproject.toml; its reader came with Python 3.11, and for 3.10 pytest brings one."""
+    return pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli").loads(read("pyproject.toml"))
 
 
 def requirements() -> list[str]:
