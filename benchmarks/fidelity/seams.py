@@ -21,8 +21,8 @@ from tools.server.in_process import host, pack
 
 from ..common import report
 from ..quality import cases as q
-from ..quality.run import Editor
 from ..quality.measures import Truth
+from ..quality.run import Editor
 
 stock = host("comfy.context_windows")
 windows, host_windows = pack("ei2_modules.attention.windows"), pack("nodes.host.inflating.windows")
