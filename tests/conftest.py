@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest_plugins = ["tests.not_run"]
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):

@@ -4,7 +4,12 @@ import os
 
 import torch
 
+from tools import ROOT
 from tools.server import in_process
+
+from . import host_as_it_was
+
+before: dict = {}  # the host before the pack was imported
 
 
 def load() -> bool:
@@ -12,6 +17,9 @@ def load() -> bool:
     if not os.environ.get("COMFYUI_PATH"):
         return False
     in_process.load_host(cpu=True)
+    if not before:
+        host_as_it_was.import_what_the_pack_imports(ROOT)
+        before.update(host_as_it_was.look())
     in_process.load_pack()
     torch.set_num_threads(1)  # the models here are tiny: more threads only wait for each other
     return True

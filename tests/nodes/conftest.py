@@ -28,6 +28,12 @@ def folders(tmp_path):
     folder_paths.folder_names_and_paths.update(before[2])
 
 
+@pytest.fixture
+def host_before():
+    """The host before the pack was imported: see host_as_it_was.py."""
+    return loaded_host.before
+
+
 @pytest.fixture(autouse=True)
 def host_mode():
     """Nodes run under inference mode, as the server runs them."""

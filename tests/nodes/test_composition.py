@@ -1,4 +1,4 @@
-"""What other nodes of ComfyUI do beside ours when sampling: the table "Beside other nodes" of the README, row by row.
+"""What other nodes of ComfyUI do beside ours when sampling, as the table in docs/compatibility.md has it, row by row.
 
 ControlNets: test_controlnet.py. Context Windows: test_windows.py. LoRA layer by layer: test_inflate.py. Masks on the
 clip: test_masked_edit.py. While tuning: test_composition_tuning.py.
@@ -110,7 +110,7 @@ def test_self_attention_guidance_takes_ffam_from_the_middle_and_it_is_said(order
 
 
 def test_hypertile_takes_ffam_from_its_blocks_and_it_is_said(caplog):
-    pack("nodes.host.inflating.inflate")._warn_tiled.cache_clear()
+    pack("nodes.host.inflating.attention_hooks")._warn_tiled.cache_clear()
     with caplog.at_level(logging.WARNING):
         sampled(NODES["HyperTile"](inflate(model())))
     assert caplog.text.count("cuts the self-attention into tiles; frames attend only to themselves there") == 1

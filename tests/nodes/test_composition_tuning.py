@@ -1,4 +1,4 @@
-"""What other nodes of ComfyUI do beside One-Shot Tune: a column of the table "Beside other nodes" of the README.
+"""What other nodes of ComfyUI do beside One-Shot Tune: a column of the table in docs/compatibility.md.
 
 A prediction type: test_other_nodes.py. ControlNets: test_controlnet.py. Context Windows: test_windows.py.
 """

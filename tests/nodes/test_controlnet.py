@@ -169,7 +169,7 @@ def test_nothing_that_came_in_is_changed(monkeypatch):
     control = text[0][1]["control"]
     before = plain_sample(m), dict(vars(control)), {k: v.clone() for k, v in net.control_model.state_dict().items()}
     tune(inflate(m), positive=text)
-    monkeypatch.setattr(pack("nodes.host.tuning.preview").TuningProgress, "step", lambda *args: 1 / 0)
+    monkeypatch.setattr(pack("nodes.host.tuning.preview").TuningProgress, "after_step", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tune(inflate(m), positive=text)
     assert torch.equal(plain_sample(m), before[0])

@@ -113,6 +113,14 @@ def test_what_is_to_come_is_said(monkeypatch):
     assert re.search(r"GiB a step, and \d+ s for 4 steps, both give or take a third$", text)
 
 
+@pytest.mark.parametrize("checkpointing, words", [(False, "50 s for 10 steps"), (True, "74 s for 10 steps")])
+def test_the_time_said_is_that_of_the_passes_a_step_takes(free, checkpointing, words):
+    """A pass of 2 s, and 2.5 or 3.7 passes a step."""
+    free(2**40)
+    demand = replace(SD15, checkpointing=checkpointing)
+    assert words in preflight.announce(demand, steps=10, forward_seconds=2.0, device=torch.device("cpu"))
+
+
 @pytest.mark.parametrize("choice, advised", [("off", True), ("auto", True), ("on", False)])
 def test_out_of_memory_says_what_to_change(monkeypatch, choice, advised):
     def full(*args):

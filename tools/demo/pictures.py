@@ -15,7 +15,7 @@ from ..server import editor
 from ..server.comfy_server import CACHE, Server
 from . import template_files
 
-README = ("01_first_edit", ROOT / "docs" / "graph.png")  # the template that the README shows
+GUIDE = ("01_first_edit", ROOT / "docs" / "graph.png")  # the template that the guide shows
 BLUEPRINT = ("EI² one-shot edit", ROOT / "docs" / "blueprint.png")
 EMPTY = {"nodes": [], "links": [], "version": 0.4}
 SMALL = {"ImageScale": {"width": 64, "height": 64}, "EI2OneShotTune": {"steps": 20}}
@@ -58,8 +58,8 @@ def draw(page, path: Path) -> None:
     thumbnail = Image.open(shot).convert("RGB")
     thumbnail.thumbnail((1024, 1024), Image.Resampling.LANCZOS)
     thumbnail.save(path.with_suffix(".jpg"), quality=85)
-    if path.stem == README[0]:
-        README[1].write_bytes(shot.read_bytes())
+    if path.stem == GUIDE[0]:
+        GUIDE[1].write_bytes(shot.read_bytes())
 
 
 def draw_blueprint(page) -> None:
