@@ -143,6 +143,8 @@ TABLES = {
     "clip,caption,prompt\na.mp4,a dog,a cat, sleeping\n": "line 2: more cells than the heading",
     "clip,caption,prompt\na.mp4,a dog,a cat\na.mp4,a dog,a fox\n": "'a' is the name of several rows",
     "clip,caption,prompt,name\na.mp4,a dog,a cat,../x\n": "'../x' cannot name a result",
+    "clip,caption,prompt,name\na.mp4,a dog,a cat,con.a\n": "CON is the name of a device on Windows",
+    "clip,caption,prompt,name\na.mp4,a dog,a cat,x.\n": "it ends in a dot or a space",
 }
 
 
@@ -159,6 +161,7 @@ def test_a_table_that_is_refused(table, folder, capsys):
         'clip,caption,prompt\na.mp4,a dog,"a cat, sleeping"\n',
         "\ufeffclip;caption;prompt\r\na.mp4;a dog;a cat, sleeping\r\n;;\r\n",  # a spreadsheet's
         "clip\tprompt\tcaption\tEI2OneShotTune.steps\na.mp4\ta cat, sleeping\ta dog\t7\n",
+        'Clip,CAPTION,Prompt,Name\na.mp4,a dog,"a cat, sleeping",a\n',
     ],
 )
 def test_a_table_that_is_read(table, folder):

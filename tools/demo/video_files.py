@@ -1,8 +1,9 @@
 """Short clips in and out of files, and pictures of them side by side."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -15,7 +16,12 @@ LABEL, HEAD = 176, 80  # pixels for the words left of a row, above a clip
 def read(path: Path) -> list[Image.Image]:
     """All frames."""
     with av.open(str(path)) as container:
-        return [frame.to_image() for frame in container.decode(video=0)]
+        return [upright(frame) for frame in container.decode(video=0)]
+
+
+def upright(frame: av.VideoFrame) -> Image.Image:
+    """As players show it: a phone held upright films lying down, and says so in the file."""
+    return frame.to_image().rotate(frame.rotation, expand=True)
 
 
 def picture(frame) -> Image.Image:
@@ -39,19 +45,32 @@ def read_some(path: Path, limit: int) -> list[Image.Image]:
     found = []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
-            found.append(frame.to_image())
+            found.append(upright(frame))
             if len(found) == limit:
                 break
     return found
 
 
-def write(path: Path, frames: list[Image.Image], rate: int) -> None:
+def upright_copy(source: Path, target: Path) -> bool:
+    """Write a video that is stored lying down as players show it; False, and nothing, for one that stands already."""
+    with av.open(str(source)) as container:
+        frames = container.decode(video=0)
+        first = next(frames, None)
+        if first is None or not first.rotation:
+            return False
+        write(target, map(upright, chain([first], frames)), container.streams.video[0].average_rate or 30)
+    return True
+
+
+def write(path: Path, frames: Iterable[Image.Image], rate: float | Fraction) -> None:
     """An H.264 mp4; odd sizes lose a row or column."""
-    width, height = (side // 2 * 2 for side in frames[0].size)
+    frames = iter(frames)
+    first = next(frames)
+    width, height = (side // 2 * 2 for side in first.size)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(rate), options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames:
+        for frame in chain([first], frames):
             picture = av.VideoFrame.from_ndarray(np.asarray(frame.crop((0, 0, width, height)).convert("RGB")))
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
