@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from tools.many import command, example, prompts
 from tools.many.jobs import Job
 from tools.server.api_prompt import find
 from tools.server.comfy_server import Server
+
+from .waiting import wait_until
 
 FRAMES = 2
 PATIENCE = 400  # seconds: on a busy machine a minute becomes five
@@ -51,13 +52,6 @@ def start(folder: Path, *servers) -> subprocess.Popen:
 
 def run(folder: Path, *servers) -> int:
     return start(folder, *servers).wait(PATIENCE)
-
-
-def wait_until(what, seconds: float = PATIENCE) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, f"nothing happened in {seconds:.0f} s"
-        time.sleep(0.02)
 
 
 def is_running(server) -> bool:
@@ -94,7 +88,7 @@ def test_a_server_killed_in_the_middle(server, other, tmp_path):
     good = [f"a {colour} circle" for colour in ("green", "yellow", "white", "black")]
     folder = folder_of_jobs(tmp_path / "jobs", [good[0], BAD_WORD, *good[1:]])
     process = start(folder, server, other)
-    wait_until(lambda: is_running(other))
+    wait_until(lambda: is_running(other), PATIENCE)
     other.process.kill()
     assert process.wait(PATIENCE) == 1  # for the bad word
 
@@ -117,15 +111,15 @@ def test_the_run_itself_stopped_and_killed(server, tmp_path):
     name = "a big red star"
     folder = folder_of_jobs(tmp_path / "jobs", [name], **{"EI2OneShotTune.steps": 60})
     process = start(folder, server)
-    wait_until(lambda: is_running(server))
+    wait_until(lambda: is_running(server), PATIENCE)
     assert run(folder, server) == 2  # a second run at the same time
     process.send_signal(signal.SIGINT)
     assert process.wait(PATIENCE) == 130
-    wait_until(lambda: not is_running(server))
+    wait_until(lambda: not is_running(server), PATIENCE)
     assert ended(server, [name]) == {(name, "error"): 1}  # interrupted
 
     process = start(folder, server)
-    wait_until(lambda: is_running(server))
+    wait_until(lambda: is_running(server), PATIENCE)
     os.kill(process.pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
     process.wait()
     assert not results(folder)

@@ -15,6 +15,9 @@ from tools.many import command, worker
 from tools.many.job_queue import JobQueue
 from tools.server.client import Client
 
+from .waiting import wait_until
+
+PATIENCE = 20  # seconds
 WORKFLOW = {
     "1": {"class_type": "LoadVideo", "inputs": {"file": ""}},
     "2": {"class_type": "CLIPTextEncode", "inputs": {"text": ""}},
@@ -205,23 +208,16 @@ def test_what_a_silent_server_still_runs_is_stopped_when_it_answers_again(folder
     server, other = Pretended("slow"), Pretended("down")
     with ThreadPoolExecutor() as pool:
         code = pool.submit(run, folder, server, other, patience="20")
-        wait_until(lambda: server.prompts)
+        wait_until(lambda: server.prompts, PATIENCE)
         (first,) = server.prompts
         server.faults, other.faults = ("slow", "hangs"), ("slow",)
-        wait_until(lambda: other.prompts)
+        wait_until(lambda: other.prompts, PATIENCE)
         server.faults = ("slow",)
-        wait_until(lambda: len(server.prompts) == 2)
+        wait_until(lambda: len(server.prompts) == 2, PATIENCE)
         server.faults = other.faults = ()
         assert code.result() == 0
     assert server.cancelled == [first]
     assert names(folder) == ["a", "b"]
-
-
-def wait_until(what, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, f"nothing happened in {seconds:.0f} s"
-        time.sleep(0.02)
 
 
 def test_words_that_changed_are_not_taken_for_done(folder, capsys):
