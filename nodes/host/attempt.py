@@ -20,6 +20,10 @@ def attempt(what: str, function: Callable, *args: Any) -> tuple[Any, str | None]
         raise
     except EI2Error as error:
         return None, str(error)
+    except mm.OOM_EXCEPTION:
+        why = "not enough memory"
     except Exception as error:
         logging.warning("EI²: %s", what, exc_info=True)
-        return None, f"{what} ({type(error).__name__}: {error})."
+        why = f"{type(error).__name__}: {error}"
+    mm.soft_empty_cache()  # of what the failed work has held
+    return None, f"{what} ({why})."
