@@ -104,8 +104,8 @@ def _source(images: Tensor, source: Tensor | None, notes: list[str]) -> Source |
         notes.append(f"PSNR, and the source as the guide of the warp error, are left out: {error}")
         return Source(source, paired=False)
     if cut.shape != source.shape:
-        middle = f"its middle {cut.shape[2]}x{cut.shape[1]}, all that VAE Encode keeps"
-        notes.append(f"source has {clip_size(source)}: {middle}, is compared.")
+        size = f"{cut.shape[2]}x{cut.shape[1]}"
+        notes.append(f"source has {clip_size(source)}: its middle {size}, all that VAE Encode keeps, is compared.")
     return Source(cut, paired=True)
 
 
