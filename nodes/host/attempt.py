@@ -20,10 +20,8 @@ def attempt(what: str, function: Callable, *args: Any) -> tuple[Any, str | None]
         raise
     except EI2Error as error:
         return None, str(error)
-    except mm.OOM_EXCEPTION:
-        why = "not enough memory"
     except Exception as error:
         logging.warning("EI²: %s", what, exc_info=True)
-        why = f"{type(error).__name__}: {error}"
+        why = "not enough memory" if isinstance(error, mm.OOM_EXCEPTION) else f"{type(error).__name__}: {error}"
     mm.soft_empty_cache()  # of what the failed work has held
     return None, f"{what} ({why})."
