@@ -18,18 +18,20 @@ def load(path: Path) -> None:
     finally:
         log.removeHandler(told)
     if not fine:
-        raise RuntimeError(f"ComfyUI does not load it: {told.last_line}")
+        raise RuntimeError(told.last_line)
 
 
 class _Told(logging.Handler):
-    """The loader logs the traceback of what it cannot import."""
+    """The loader logs why it does not load a pack: the traceback of an import, or a warning."""
 
     last_line = "no reason given"
 
+    def __init__(self):
+        super().__init__(logging.WARNING)
+
     def emit(self, record):
-        text = record.getMessage().strip()
-        if text.startswith("Traceback"):
-            self.last_line = text.splitlines()[-1]
+        if record.module == "nodes" and not record.getMessage().startswith("Cannot import"):  # after the traceback
+            self.last_line = record.getMessage().strip().splitlines()[-1]
 
 
 def node(name: str, **inputs) -> tuple:

@@ -76,9 +76,10 @@ def test_one_picture(frames, record_property):
     assert seen.isfinite().all() and apart(seen, plain) > ROUNDING
 
 
-@pytest.mark.parametrize("batch", [False, True])
-def test_tuning(batch, record_property):
-    """Tuning of 20 frames upon it, a picture each: {batch}; done, or refused in words"""
+@pytest.mark.parametrize("pictured", ["one picture", "a picture each"])
+def test_tuning(pictured, record_property):
+    """Tuning of 20 frames upon it, {pictured}: done, or refused in words"""
+    batch = pictured == "a picture each"
     m = looking_at(inflate(model()), pictures(range(LONG) if batch else [0]), batch)
     said = refused(lambda: tune(m, clip(LONG), steps=2, window=6))
     record_property("refused:" if said else "done", said or "")
