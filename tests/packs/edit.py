@@ -9,6 +9,7 @@ from ..nodes.mini import clip, inflate, invert, model, sample, tune
 
 LONG = 20  # frames, more than fit into one window
 ROUNDING = 1e-3  # of the range of a clip; sums of another order differ by 1e-6 to 1e-4 of it
+RIGHT = 20  # times
 # Of a model whose frames do not see each other, every frame comes out as it does alone.
 PER_FRAME = {"mode": "custom", "attention": "per-frame", "temporal_module": "none"}
 
@@ -29,6 +30,12 @@ def whole_way() -> dict[str, Tensor]:
 def apart(a: Tensor, b: Tensor) -> float:
     """The largest difference, as a share of b's range."""
     return float((a - b).abs().max() / (b.max() - b.min()))
+
+
+def near(off: float, effect: float, record_property) -> bool:
+    """Whether a difference is small beside what a fault would make: `effect`, at least RIGHT times as much."""
+    record_property("apart by", f"{off:.1e}, where a wrong frame makes {effect:.1e}")
+    return off * RIGHT < effect
 
 
 def one_frame(latent: dict, i: int) -> dict:
