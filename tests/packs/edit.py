@@ -8,7 +8,7 @@ from tools.server.in_process import pack
 from ..nodes.mini import clip, inflate, invert, model, sample, tune
 
 LONG = 20  # frames, more than fit into one window
-ROUNDING = 1e-3  # of the range of a clip; sums of another order differ by 1e-6 to 1e-4 of it
+ROUNDING = 1e-4  # of the range of a clip; sums of another order differ by 1e-7 of it in these models
 RIGHT = 20  # times
 # Of a model whose frames do not see each other, every frame comes out as it does alone.
 PER_FRAME = {"mode": "custom", "attention": "per-frame", "temporal_module": "none"}

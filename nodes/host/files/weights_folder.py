@@ -74,12 +74,6 @@ def save(weights: EI2Weights, name: str, place: str) -> Path:
     return path
 
 
-def _fresh(folder: Path, name: str, counter: int) -> Path:
-    """From this number on. The host numbers what is spelt the same; macOS takes Clip and clip for one file."""
-    paths = (folder / f"{name}_{number:05}_.safetensors" for number in count(counter))
-    return next(path for path in paths if not path.exists())
-
-
 def _write_card(path: Path, weights: EI2Weights) -> None:
     """A fault is logged, not raised: everything it says is in the header of the weights too."""
     card = json.dumps(weights.header.card(), indent=1, ensure_ascii=False)
@@ -87,3 +81,9 @@ def _write_card(path: Path, weights: EI2Weights) -> None:
         path.write_text(card + "\n", encoding="utf-8")
     except OSError as error:
         logging.warning("EI²: the run card %s could not be written: %s", path, error)
+
+
+def _fresh(folder: Path, name: str, counter: int) -> Path:
+    """From this number on. The host numbers what is spelt the same; macOS takes Clip and clip for one file."""
+    paths = (folder / f"{name}_{number:05}_.safetensors" for number in count(counter))
+    return next(path for path in paths if not path.exists())
