@@ -1,7 +1,7 @@
 """Run the pack without setting anything up:
 
     python dev.py demo     edit a short clip on a real ComfyUI server and write an mp4 and a picture
-    python dev.py test     every test this machine can run
+    python dev.py test     every test this machine can run; with --packs FOLDER, what holds beside other packs
     python dev.py serve    ComfyUI in the browser, with this pack and a clip to try
     python dev.py many     a folder of clips over several ComfyUI servers that run already
     python dev.py bench    a benchmark; without a name, the list of them
@@ -72,6 +72,8 @@ def train(options: list[str]) -> int:
 
 
 def test(options: list[str]) -> int:
+    if options[:1] == ["--packs"]:
+        return start("tests.packs", options[1:])
     checks = [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."]]
     codes = [] if options else [run(*check) for check in checks]
     codes.append(run("-m", "pytest", *(options or LAYERS)))

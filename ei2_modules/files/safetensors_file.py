@@ -29,7 +29,7 @@ def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> No
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        raise EI2Error(f"{path} could not be written: {error}. {_advice(error)}") from error
+        raise EI2Error(f"{path} could not be written: {error}. {advice(error)}") from error
     finally:
         _unlink(partial)
 
@@ -77,8 +77,11 @@ ADVICE = {
 }
 
 
-def _advice(error: Exception) -> str:
-    """By the number of the fault, which safetensors tells in its text alone."""
+def advice(error: Exception) -> str:
+    """What to do about a file that could not be written, by the number of its fault.
+
+    safetensors tells the number in its text alone.
+    """
     told = re.search(r"\bcode: (\d+)", str(error))
     number = getattr(error, "errno", None) or (int(told[1]) if told else None)
     return next((words for numbers, words in ADVICE.items() if number in numbers), "Choose another folder.")

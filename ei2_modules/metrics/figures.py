@@ -18,14 +18,14 @@ PAIRS_AT_ONCE = 8  # frame pairs per flow call; bounds the memory of a long clip
 
 
 def consistency_per_frame(embeds: Tensor) -> Tensor:
-    """(n,) mean cosine x 100 of each frame's CLIP embedding (n, d) with all others; nan for n = 1.
+    """(n,) mean cosine x 100 of each frame's CLIP embedding (n, d) with all others that are finite; nan for n = 1.
 
     Its mean is the mean over all pairs, the frame consistency of Tune-A-Video and EI² (table 1).
     """
     unit = F.normalize(embeds.double(), dim=-1)
     cosines = unit @ unit.T
-    others = cosines.sum(dim=1) - cosines.diagonal()
-    return 100 * others / (len(embeds) - 1)
+    others = cosines.isfinite().fill_diagonal_(False)
+    return 100 * torch.where(others, cosines, 0.0).sum(dim=1) / others.sum(dim=1)
 
 
 def neighbour_consistency(embeds: Tensor) -> Tensor:
@@ -127,9 +127,30 @@ def cropped_as_encoded(source: Tensor, images: Tensor) -> Tensor:
     return source[:, top : top + h, left : left + w]
 
 
+def check_image(clip, name: str) -> None:
+    """Raise EI2Error unless a clip is (n, h, w, c)."""
+    if isinstance(clip, Tensor) and clip.ndim == 4 and clip.shape[-1] > 0:
+        return
+    found = f"a tensor of shape {tuple(clip.shape)}" if isinstance(clip, Tensor) else f"a {type(clip).__name__}"
+    raise EI2Error(
+        f"{name} is no IMAGE: it must be a tensor of (frames, height, width, channels), and this is {found}. Wire the "
+        "IMAGE output of VAE Decode or Get Video Components."
+    )
+
+
+def rgb(clip: Tensor) -> Tensor:
+    """(n, h, w, c) to (n, h, w, 3): without alpha, grey three times."""
+    return clip[..., :3] if clip.shape[-1] >= 3 else clip[..., :1].expand(*clip.shape[:3], 3)
+
+
+def not_finite(clip: Tensor) -> list[int]:
+    """Frames, counted from 1, that hold values that are no finite numbers."""
+    return [i + 1 for i, frame in enumerate(clip) if not frame.isfinite().all()]
+
+
 def shrink(clip: Tensor, side: int = WORKING_SIDE) -> Tensor:
     """(n, h, w, 3) to (n, 3, h', w') float32, the longest side at most `side` pixels. Never enlarges."""
-    frames = rearrange(clip[..., :3].float(), "n h w c -> n c h w")
+    frames = rearrange(rgb(clip).float(), "n h w c -> n c h w")
     scale = side / max(frames.shape[-2:])
     if scale >= 1:
         return frames

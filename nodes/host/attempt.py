@@ -22,4 +22,6 @@ def attempt(what: str, function: Callable, *args: Any) -> tuple[Any, str | None]
         return None, str(error)
     except Exception as error:
         logging.warning("EI²: %s", what, exc_info=True)
-        return None, f"{what} ({type(error).__name__}: {error})."
+        why = "not enough memory" if isinstance(error, mm.OOM_EXCEPTION) else f"{type(error).__name__}: {error}"
+    mm.soft_empty_cache()  # of what the failed work has held
+    return None, f"{what} ({why})."

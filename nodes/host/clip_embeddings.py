@@ -5,9 +5,13 @@ loaded, and SD 1.x checkpoints leave the projection out: the host then keeps wha
 zeros, or the identity. None of these gives a text alignment, so they are recognised and refused with words.
 """
 
+from dataclasses import dataclass
+
 import torch
 
 from ...ei2_modules.errors import EI2Error
+from ...ei2_modules.metrics.figures import check_image, check_widths, rgb
+from .attempt import attempt
 
 FRAMES_AT_ONCE = 8  # bounds the memory of a long clip
 TEXT_ENCODERS = ("clip_l", "clip_g", "clip_h")
@@ -17,11 +21,66 @@ WHICH_CLIP = (
 )
 
 
+@dataclass(frozen=True)
+class Embeddings:
+    """What there is of them, on the CPU. images, source: (n, d). text: (d,)."""
+
+    images: torch.Tensor | None = None
+    source: torch.Tensor | None = None
+    text: torch.Tensor | None = None
+
+
+def embeddings(images, source, clip_vision, clip, prompt) -> tuple[Embeddings, tuple[str, ...]]:
+    """All that the given inputs allow, and in words why others are missing. Raises the host's interrupt alone."""
+    if clip_vision is None:
+        return Embeddings(), (
+            "frame consistency and text alignment need a CLIP vision model: connect one to clip_vision, for example "
+            "that of clip-vit-large-patch14.",
+        )
+    failed = "Frame consistency could not be measured"
+    ours, fault = attempt(failed, embed_frames, clip_vision, images)
+    if ours is None:
+        return Embeddings(), (fault,)
+    theirs, no_source = attempt(f"{failed} of the source", _of_source, clip_vision, source)
+    text, no_text = attempt("Text alignment could not be measured", _of_text, clip, prompt, ours.shape[-1])
+    return Embeddings(ours, theirs, text), tuple(filter(None, (no_source, no_text)))
+
+
+def _of_source(clip_vision, source) -> torch.Tensor | None:
+    if source is None:
+        return None
+    check_image(source, "source")
+    return embed_frames(clip_vision, source)
+
+
+def _of_text(clip, prompt, width: int) -> torch.Tensor | None:
+    """Raises EI2Error unless the text can be compared with images embedded so wide."""
+    if not (isinstance(prompt, str) and prompt.strip()):
+        return None
+    if clip is None:
+        raise EI2Error("text alignment needs a CLIP beside the prompt: connect one to clip.")
+    text = embed_text(clip, prompt)
+    check_widths(width, text.shape[-1])
+    return text
+
+
 @torch.no_grad()
 def embed_frames(clip_vision, frames: torch.Tensor) -> torch.Tensor:
-    """(n, h, w, 3) in 0..1 to (n, d) projected image embeddings. The shorter side is fitted and the middle cropped."""
-    parts = [clip_vision.encode_image(part, crop=True)["image_embeds"] for part in frames.split(FRAMES_AT_ONCE)]
-    return torch.cat(parts).float()
+    """(n, h, w, c) in 0..1 to (n, d) projected image embeddings. The shorter side is fitted and the middle cropped.
+
+    Raises EI2Error for a model that gives none.
+    """
+    found = []
+    for part in rgb(frames).split(FRAMES_AT_ONCE):
+        embeds = clip_vision.encode_image(part, crop=True)["image_embeds"]
+        if embeds is None or embeds.ndim != 2:
+            shape = "none" if embeds is None else f"of shape {tuple(embeds.shape)}"
+            raise EI2Error(
+                f"Frame consistency cannot be measured: clip_vision gives image embeddings {shape}, and one vector a "
+                "frame is needed. Load a CLIP vision model such as that of clip-vit-large-patch14."
+            )
+        found.append(embeds.float().cpu())
+    return torch.cat(found)
 
 
 @torch.no_grad()
@@ -39,7 +98,7 @@ def embed_text(clip, prompt: str) -> torch.Tensor:
             "Text alignment cannot be measured: this CLIP comes without its text projection, as the one inside an "
             f"SD 1.x checkpoint does. {WHICH_CLIP}"
         )
-    return projection(pooled.float())[0].float()
+    return projection(pooled.float())[0].float().cpu()
 
 
 def is_trained(weight: torch.Tensor) -> bool:

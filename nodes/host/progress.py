@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+import comfy.model_management as mm
 import comfy.utils
 import latent_preview
 import torch
@@ -24,7 +25,9 @@ def show_text(text: str) -> None:
     """In the node that is running, where a server is."""
     running, server = get_executing_context(), sys.modules.get("server")  # importing it would start half of one
     if running is not None and server is not None:
-        server.PromptServer.instance.send_progress_text(text, running.node_id)
+        attempt(
+            "The text in the node is left out", server.PromptServer.instance.send_progress_text, text, running.node_id
+        )
 
 
 class Progress:
@@ -45,15 +48,27 @@ class Progress:
         return step
 
     def advance(self, latent: torch.Tensor | None = None, image: Image.Image | None = None) -> None:
-        """One step further. latent: a clip to preview in the model's scale; image: a PIL image instead."""
+        """One step further. latent: a clip to preview in the model's scale; image: a PIL image instead.
+
+        Raises the host's interrupt, and nothing that other packs' bars and previewers raise.
+        """
+        mm.throw_exception_if_processing_interrupted()
         self.done += 1
         preview = None
         if image is not None:
             preview = ("JPEG", image, 512)
         elif latent is not None:
             preview = self._previewed("decode_latent_to_preview_image", "JPEG", latent)
-            preview = preview if isinstance(preview, tuple) and len(preview) == 3 else None
-        self.bar.update_absolute(self.done, self.total, preview)
+        self._move(preview if is_preview(preview) else None)
+
+    def _move(self, preview: tuple | None) -> None:
+        if self.bar is None:
+            return
+        _, why = attempt(
+            "The progress bar failed and is left out", self.bar.update_absolute, self.done, self.total, preview
+        )
+        if why is not None:
+            self.bar = None  # said once
 
     def rough(self, latent: torch.Tensor) -> Image.Image | None:
         """The host's preview of one frame, (1, c, h, w), where the user has switched previews on."""
@@ -70,6 +85,11 @@ class Progress:
         if why is not None:
             self.previewer = None  # said once
         return found
+
+
+def is_preview(found) -> bool:
+    """Whether it is what the host's bar takes: a format, a picture, and the most pixels a side of it may have."""
+    return isinstance(found, tuple) and len(found) == 3 and isinstance(found[1], Image.Image)
 
 
 def to_pil(image: torch.Tensor) -> Image.Image:

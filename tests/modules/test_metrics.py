@@ -1,12 +1,14 @@
 """Metrics against slow, obvious references and known motions."""
 
 import math
+import re
 
 import pytest
 import torch
 
 from ei2_modules.errors import EI2Error
 from ei2_modules.metrics import figures as metrics
+from ei2_modules.metrics import report as figures_report
 from ei2_modules.metrics.report import measure
 from ei2_modules.motion.optical_flow import estimate_flow, followed, warp
 
@@ -97,23 +99,101 @@ def test_psnr(offset, decibels):
     assert metrics.psnr(source + offset, source).tolist() == pytest.approx([decibels] * 2, abs=1e-4)
 
 
+UNLIKE = {  # another clip than 7 frames at 256x128: what is said of it
+    (8, 512, 512, 3): ["source has 8 frames at 512x512, images 7 frames at 256x128", "same 7 frames", "to 256x128"],
+    (7, 128, 250, 3): ["source has 7 frames at 250x128, images 7 frames at 256x128", "to 256x128"],
+    (7, 160, 256, 3): ["source has 7 frames at 256x160", "to 256x128"],  # a VAE would keep all of it
+    (1, 128, 256, 3): ["source has 1 frame at 256x128", "same 1 frames"],
+    (0, 128, 256, 3): ["source has 0 frames at 256x128"],
+}
+
+
+@pytest.mark.parametrize("shape", UNLIKE)
+def test_psnr_of_clips_that_do_not_fit_is_refused(shape):
+    with pytest.raises(EI2Error) as caught:
+        metrics.psnr(torch.zeros(7, 128, 256, 3), torch.zeros(1, 1, 1, 1).expand(shape))
+    assert all(part in str(caught.value) for part in UNLIKE[shape])
+
+
+@pytest.mark.parametrize("shape", UNLIKE)
+def test_a_source_that_does_not_fit_takes_no_other_figure_away(shape):
+    images, source = moving(7, 128, 256), moving(max(shape[0], 1), *shape[1:3])[: shape[0]]
+    report, table, figures = measure(images, source)
+    alone = measure(images)[2]
+    assert {key: figures[key] for key in alone} == alone and "psnr" not in figures
+    assert ("source_motion" in figures) == (shape[0] > 1)
+    assert "left out: " in report
+    assert UNLIKE[shape][0] in report or "it has 0 frames at 256x128" in report
+    assert ("source_motion" in table) == (shape[0] == 7), "a row a frame"
+
+
+@pytest.mark.parametrize("size, kept", [((97, 70), (96, 64)), ((100, 64), (96, 64)), ((71, 79), (64, 72))])
+def test_a_source_is_cut_as_the_vae_cuts_it(size, kept):
+    source = moving(3, *size)
+    top, left = (size[0] - kept[0]) // 2, (size[1] - kept[1]) // 2
+    middle = source[:, top : top + kept[0], left : left + kept[1]]
+    edited = (middle * 0.9).clone()
+    report, _, figures = measure(edited, source)
+    assert figures == measure(edited, middle)[2] and figures["psnr"] > 20
+    assert f"source has 3 frames at {size[1]}x{size[0]}: its middle {kept[1]}x{kept[0]}" in report
+
+
+BROKEN = {  # what is wired to source, and what the report says of it
+    "no image": ({"samples": 1}, "source is no IMAGE.*a dict"),
+    "latents of a video": (torch.zeros(1, 4, 3, 8, 8), r"shape \(1, 4, 3, 8, 8\)"),
+    "no width": (torch.zeros(3, 48, 0, 3), "3 frames at 0x48"),
+    "no numbers": (torch.full((3, 48, 64, 3), math.nan), "frames 1, 2, 3 of source hold values that are not finite"),
+}
+
+
+@pytest.mark.parametrize("source, words", BROKEN.values(), ids=BROKEN)
+def test_a_source_that_is_none_is_said(source, words):
+    report, _, figures = measure(moving(3), source)
+    assert re.search(words, report) and figures["motion"] > 0 and "psnr" not in figures
+
+
 @pytest.mark.parametrize(
-    "source_shape, words",
-    [
-        (
-            (8, 512, 512, 3),
-            ["source has 8 frames at 512x512, images 7 frames at 256x128", "same 7 frames", "to 256x128"],
-        ),
-        ((7, 128, 250, 3), ["source has 7 frames at 250x128, images 7 frames at 256x128", "to 256x128"]),
-        ((1, 128, 256, 3), ["source has 1 frame at 256x128", "same 1 frames"]),
-    ],
+    "images", [None, "x", torch.zeros(48, 64, 3), torch.zeros(1, 3, 48, 64, 3), torch.zeros(1, 4, 4, 0)]
 )
-def test_clips_that_do_not_fit_are_refused(source_shape, words):
-    images, source = torch.zeros(7, 128, 256, 3), torch.zeros(1, 1, 1, 1).expand(source_shape)
-    for refuse in (metrics.psnr, measure):
-        with pytest.raises(EI2Error) as caught:
-            refuse(images, source)
-        assert all(part in str(caught.value) for part in words)
+def test_what_is_no_image_is_refused(images):
+    with pytest.raises(EI2Error, match=r"images is no IMAGE.*Wire the IMAGE output"):
+        measure(images)
+
+
+@pytest.mark.parametrize(
+    "shape", [(0, 48, 64, 3), (0, 512, 512, 3), (2, 0, 0, 3), (1, 1, 1, 3), (3, 1, 2000, 3), (2, 9, 7, 1), (2, 9, 7, 2)]
+)
+def test_any_image_gets_a_report(shape):
+    report, table, figures = measure(torch.rand(shape), torch.rand(shape))
+    assert figures["frames"] == shape[0] and len(table.split("\n")) == 1 + shape[0]
+    assert all(map(math.isfinite, figures.values())) and "nan" not in report
+
+
+def test_frames_that_are_no_numbers_are_left_out():
+    images = moving(5)
+    images[2] = math.nan
+    embeds = torch.eye(5)[:, :3] + 1
+    embeds[2] = math.nan
+    report, _, figures = measure(images, moving(5) * 0.9, embeds)
+    assert "frame 3 of images hold" in report and "--fp32-vae" in report
+    rest = [0, 1, 3, 4]
+    assert figures["frame_consistency"] == pytest.approx(frame_consistency(embeds[rest])[0])
+    assert figures["psnr"] == pytest.approx(metrics.psnr(images, moving(5) * 0.9)[rest].mean().item())
+
+
+def test_a_figure_that_fails_takes_no_other_away(monkeypatch):
+    def fail(*args):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(figures_report, "follow", fail)
+    report, _, figures = measure(moving(3), moving(3) * 0.9, torch.ones(3, 4))
+    assert "Motion could not be measured (RuntimeError: out of luck)" in report
+    assert figures.keys() == {"frames", "frame_consistency", "neighbour_consistency", "psnr"}
+
+
+def test_grey_is_measured_as_grey():
+    grey = moving(3)[..., :1]
+    assert measure(grey, grey * 0.9)[2] == measure(grey.repeat(1, 1, 1, 3), grey.repeat(1, 1, 1, 3) * 0.9)[2]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +365,6 @@ def test_table_columns_average_to_the_figures():
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda: measure(moving(3)), "connect one to clip_vision"),
         (lambda: measure(moving(1), moving(1), torch.ones(1, 4)), "at least two frames"),
         (lambda: measure(moving(3), moving(3)), "3 of 3 frames equal the source"),
         (lambda: measure(moving(1).expand(3, -1, -1, -1), moving(3), torch.ones(3, 4)), "hardly moves"),

@@ -210,6 +210,7 @@ PREVIEWERS = {
     "nothing": lambda *args: None,
     "a tuple of two": lambda *args: ("JPEG", None),
     "text": lambda *args: "picture",
+    "three things": lambda *args: ("JPEG", torch.zeros(8, 8, 3), 512),
 }
 
 
@@ -227,6 +228,75 @@ def test_no_previewer_stops_the_work(monkeypatch, shown, gives, work):
         invert(m) if work == "invert" else sample(m, noise)
     assert shown, "the bar moves on"
     assert work == "tune" or all(preview is None for *_, preview in shown)
+
+
+@pytest.mark.parametrize("work", ["tune", "invert", "sample"])
+def test_no_bar_stops_the_work(monkeypatch, work):
+    """Other packs put hooks of their own in the place of the host's bar."""
+    asked = []
+    m = inflate(model())
+    noise = invert(m)[0]
+    monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", lambda *args: asked.append(args) or breaks())
+    works = {"tune": lambda: tune(m, preview_every=1), "invert": lambda: invert(m), "sample": lambda: sample(m, noise)}
+    works[work]()
+    assert len(asked) == 1, "not again after a fault"
+
+
+@pytest.mark.parametrize("work", ["tune", "invert", "sample"])
+def test_a_cancel_reaches_a_run_without_a_bar(monkeypatch, work):
+    m = inflate(model())
+    noise = invert(m)[0]
+    works = {"tune": lambda: tune(m), "invert": lambda: invert(m), "sample": lambda: sample(m, noise)}
+    monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", breaks)
+    comfy.model_management.interrupt_current_processing()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        works[work]()
+
+
+def test_no_text_in_the_node_stops_the_work(monkeypatch):
+    progress = pack("nodes.host.progress")
+    server = SimpleNamespace(PromptServer=SimpleNamespace(instance=SimpleNamespace(send_progress_text=breaks)))
+    monkeypatch.setattr(progress, "get_executing_context", lambda: SimpleNamespace(node_id="1"))
+    monkeypatch.setitem(progress.sys.modules, "server", server)
+    progress.say("step 1 of 2")
+
+
+def test_a_clock_that_stands_still_stops_nothing(monkeypatch, told):
+    """On Windows two steps may fall into one tick."""
+    monkeypatch.setattr(tuning_progress, "time", Clock())
+    assert len(tune(inflate(model()), steps=2)[2]["loss"]) == 2
+    assert "steps/s" in told[0]
+
+
+class BadVAE(FakeVAE):
+    """asked: what it was asked for."""
+
+    def __init__(self, fault):
+        self.fault, self.asked = fault, []
+
+    def decode(self, samples):
+        self.asked.append(samples.shape)
+        return self.fault()
+
+
+FAULTS = {"it raises": breaks, "no picture": lambda: None, "text": lambda: "picture"}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_vae_that_fails_leaves_the_rough_preview(monkeypatch, shown, fault):
+    previewer = latent_preview.Latent2RGBPreviewer([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    monkeypatch.setattr(latent_preview, "get_previewer", lambda *args: previewer)
+    vae = BadVAE(fault)
+    tune(inflate(model()), steps=2, vae=vae, preview_every=1)
+    assert shown[-1][2].size == (plots.WIDTH, 20 + plots.WIDTH // 2 + 150)
+    assert len(vae.asked) == 1, "not again after a fault"
+
+
+def test_a_look_that_failed_is_not_tried_again(monkeypatch):
+    asked = []
+    monkeypatch.setattr(tuning_progress.TuningProgress, "_look", lambda *args: asked.append(args) or breaks())
+    assert len(tune(inflate(model()), steps=3, vae=FakeVAE(), preview_every=1)[2]["loss"]) == 3
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("where", ["get_previewer", "_look", "_picture"])

@@ -1,5 +1,7 @@
 """Save, list, load; and the stock LoRA loader on the same file."""
 
+import errno
+
 import comfy.lora
 import comfy.sd
 import comfy.utils
@@ -57,12 +59,45 @@ def test_stock_lora_loader_applies_the_query_part(saved, folders):
     assert torch.equal(plain_sample(patched), plain_sample(by_hand))
 
 
-def test_a_read_only_folder(saved, monkeypatch):
+FOLDER_FAULTS = {
+    errno.EACCES: "may write to",
+    errno.EROFS: "may write to",
+    errno.ENOSPC: "Free some space",
+    errno.ENAMETOOLONG: "a shorter name",
+    errno.EIO: "another folder",
+}
+
+
+@pytest.mark.parametrize("number", FOLDER_FAULTS)
+def test_a_folder_that_cannot_be_written_to(saved, monkeypatch, number):
     storage = pack("nodes.host.files.weights_folder")
 
     def refuse(*args, **kwargs):
-        raise PermissionError(13, "Permission denied")
+        raise OSError(number, "No")
 
     monkeypatch.setattr(storage.Path, "mkdir", refuse)
-    with pytest.raises(pack("ei2_modules.errors").EI2Error, match=r"cannot be written to.*Choose the other folder"):
+    with pytest.raises(pack("ei2_modules.errors").EI2Error, match=rf"cannot be written to.*{FOLDER_FAULTS[number]}"):
         storage.save(saved[2], "x", "models/ei2")
+
+
+def test_a_file_that_the_host_overlooks_is_not_overwritten(saved, monkeypatch):
+    """As on a disk where Clip and clip are one file."""
+    storage = pack("nodes.host.files.weights_folder")
+    there = storage.save(saved[2], "clip", "models/ei2")
+    before = there.read_bytes()
+    monkeypatch.setattr(folder_paths, "get_save_image_path", lambda name, target: (target, name, 1, "", name))
+    assert storage.save(saved[2], "clip", "models/ei2").name == "clip_00002_.safetensors"
+    assert there.read_bytes() == before
+
+
+@pytest.mark.parametrize("typed", ["caf\u00e9", "cafe\u0301"])
+def test_a_name_is_one_name_however_it_is_typed(saved, typed):
+    node = pack("nodes.tuned_weights").SaveWeights
+    assert node.validate_inputs(file_name=typed, folder="output/ei2") is True
+    run("tuned_weights.SaveWeights", weights=saved[2], file_name=typed, folder="output/ei2")
+    assert "caf\u00e9_00001_.safetensors" in folder_paths.get_filename_list("ei2")
+
+
+@pytest.mark.parametrize("name", ["\u732b" * 84, "CON", "x.", "a/b", ""])
+def test_a_name_that_cannot_be_is_refused_before_any_work(name):
+    assert "cannot be a file name" in pack("nodes.tuned_weights").SaveWeights.validate_inputs(file_name=name)

@@ -37,8 +37,8 @@ FLOORS = {
         ["tuning"],
         ["sampling"],
         ["inflating"],
-        ["conditioning", "latents", "progress", "plots", "files", "demo_model"],
-        ["api", "attempt", "clip_embeddings", "precision", "prompt_graph", "__init__"],
+        ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model"],
+        ["api", "attempt", "precision", "prompt_graph", "__init__"],
     ],
 }
 

@@ -137,6 +137,7 @@ def test_every_clip_once(folder):
 TABLES = {
     "clip,prompt\n": "lacks the column caption",
     "clip,caption,prompt,sead\n": "a column 'sead'",
+    "clip,caption,prompt,Clip\n": "the column 'clip' twice",
     "clip,caption,prompt\n": "no rows",
     "clip,caption,prompt\nc.mp4,a dog,a cat\n": "line 2: there is no file",
     "clip,caption,prompt\na.mp4,a dog,\n": "line 2: prompt is empty",
@@ -170,6 +171,15 @@ def test_a_table_that_is_read(table, folder):
     (prompt,) = server.prompts.values()
     assert (prompt["2"]["inputs"]["text"], prompt["3"]["inputs"]["text"]) == ("a dog", "a cat, sleeping")
     assert prompt["4"]["inputs"]["steps"] == (7 if "steps" in table else 1)
+
+
+def test_a_clip_with_a_long_name(folder, monkeypatch):
+    clip = f"{'a' * 240}.mp4"
+    (folder / clip).write_bytes(b"a")
+    sent, upload = [], Client.upload
+    monkeypatch.setattr(Client, "upload", lambda self, *args: sent.append(args[1]) or upload(self, *args))
+    assert run(with_table(folder, f"clip,caption,prompt,name\n{clip},a dog,a cat,x\n"), Pretended()) == 0
+    assert len(sent[0]) < 150 and sent[0].endswith(".mp4")
 
 
 SERVERS = {

@@ -74,6 +74,9 @@ def _check_heading(path: Path, names: list[str]) -> None:
     missing = [name for name in NEEDED if name not in names]
     if missing:
         raise ValueError(f"{path} lacks the column {', '.join(missing)}; its first line is: {', '.join(names)}")
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(f"{path} has the column {twice[0]!r} twice: leave one of them out.")
     unknown = [name for name in names if name not in (*NEEDED, "name") and not re.fullmatch(r"[^.]+\.[^.]+", name)]
     if unknown:
         known = f"{', '.join(NEEDED)}, name, or a node and its input such as EI2OneShotTune.steps"

@@ -20,6 +20,7 @@ from .turned import upright
 
 POLL = 0.5  # seconds between two questions
 LONGEST_PAUSE = 15  # seconds, between two questions to a server that does not answer
+MOST_LETTERS = 100  # of a clip's name on a server: file systems hold 255, and a digest comes on top
 MOST_SENT = 3  # times: a job that brings servers down must not bring them all down
 
 
@@ -164,7 +165,7 @@ class Worker(threading.Thread):
             raise ValueError(f"it was sent {MOST_SENT} times, and each time the server stopped or lost it")
         name, prompt_id = entry["data"]["name"], str(uuid.uuid4())
         job, digest = self.shared.jobs[name], self.shared.cards[name]["clip"]
-        plain = re.sub(r"[^A-Za-z0-9_-]", "_", job.clip.stem)
+        plain = re.sub(r"[^A-Za-z0-9_-]", "_", job.clip.stem)[:MOST_LETTERS]
         with upright(job.clip) as file:
             clip = self.client.upload(file, f"{plain}-{digest[:8]}{file.suffix}")
         prompt = prompts.make(self.shared.workflow, self.object_info, job, clip)

@@ -2,12 +2,14 @@
 
 import json
 import logging
+from itertools import count
 from pathlib import Path
 
 import folder_paths
 
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.files import names
+from ....ei2_modules.files.safetensors_file import advice
 from ....ei2_modules.inflation import weights as tuned_weights
 from ....ei2_modules.inflation.weights import EI2Weights
 
@@ -65,8 +67,8 @@ def save(weights: EI2Weights, name: str, place: str) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         folder, filename, counter, _, _ = folder_paths.get_save_image_path(name, str(target))
     except OSError as error:
-        raise EI2Error(f"{target} cannot be written to: {error}. Choose the other folder.") from error
-    path = Path(folder) / f"{filename}_{counter:05}_.safetensors"
+        raise EI2Error(f"{target} cannot be written to: {error}. {advice(error)}") from error
+    path = _fresh(Path(folder), filename, counter)
     tuned_weights.save(path, weights)
     _write_card(path.with_suffix(".json"), weights)
     return path
@@ -79,3 +81,9 @@ def _write_card(path: Path, weights: EI2Weights) -> None:
         path.write_text(card + "\n", encoding="utf-8")
     except OSError as error:
         logging.warning("EI²: the run card %s could not be written: %s", path, error)
+
+
+def _fresh(folder: Path, name: str, counter: int) -> Path:
+    """From this number on. The host numbers what is spelt the same; macOS takes Clip and clip for one file."""
+    paths = (folder / f"{name}_{number:05}_.safetensors" for number in count(counter))
+    return next(path for path in paths if not path.exists())

@@ -17,6 +17,7 @@ from .preflight import STEP_PASSES, duration
 from .run import TuningRun
 
 SHARE = 0.05  # of the time that pictures may take when they choose their own moments
+CLOCK = 0.016  # seconds from one tick to the next of a clock that has few: that of Windows
 TELL_EVERY = 1.0  # seconds from one text, and one curve, to the next
 
 
@@ -34,25 +35,27 @@ class TuningProgress:
         self.cost: float | None = None  # of the last picture
         self.source: Image.Image | None = None
         self.frames: dict[str, Image.Image] = {}  # of the last look
+        self.blind = False  # after a look that failed
 
     def after_step(self, number: int, clean: torch.Tensor, sample: Callable[[], torch.Tensor]) -> None:
         """Raises the host's interrupt. clean, sample(): (n, c, h, w), source and quick sample."""
         mm.throw_exception_if_processing_interrupted()
         due, now = self._due(number), time.monotonic()
         if due:
-            attempt("The picture of this step is left out", self._look, clean, sample)
+            _, why = attempt("The pictures of this tuning are left out", self._look, clean, sample)
+            self.blind = why is not None  # said once
             self.cost = time.monotonic() - now
             self.spent += self.cost
         tell = due or now - self.told >= TELL_EVERY or number == self.steps
         self.progress.advance(image=attempt("The picture is left out", self._picture)[0] if tell else None)
         if tell:
             self.told = now
-            self._tell(number)
+            attempt("The text of this step is left out", self._tell, number)
 
     def _tell(self, number: int) -> None:
         now, last = time.monotonic(), number == self.steps
         recent = self.run.losses[-20:]
-        rate = (number - self.start) / (now - self.began)
+        rate = (number - self.start) / max(now - self.began, CLOCK)
         left = "" if last else f", {duration((self.steps - number) / rate)} left"
         show_text(
             f"step {number} of {self.steps}, {rate:.3g} steps/s{left}, "
@@ -60,6 +63,8 @@ class TuningProgress:
         )
 
     def _due(self, number: int) -> bool:
+        if self.blind:
+            return False
         if self.every:
             return number % self.every == 0
         elapsed = time.monotonic() - self.began
@@ -82,11 +87,20 @@ class TuningProgress:
     def _frame(self, latents: torch.Tensor) -> Image.Image | None:
         """The middle frame: decoded, or where that is not possible the host's rough preview of it, or nothing."""
         middle = latents[len(latents) // 2][None]
-        if self.vae is not None and room_to_decode(self.vae, middle.shape):
-            with torch.no_grad():
-                image = self.vae.decode(self.to_latent(middle.float()))
-            return to_pil(image.reshape(-1, *image.shape[-3:])[0])
+        if self.vae is not None:
+            image, why = attempt("Previews are rough, without the VAE", self._decoded, middle)
+            if image is not None:
+                return image
+            self.vae = None if why else self.vae
         return self.progress.rough(middle)
+
+    @torch.no_grad()
+    def _decoded(self, latents: torch.Tensor) -> Image.Image | None:
+        """A picture of one frame, (1, c, h, w); None where memory does not suffice now."""
+        if not room_to_decode(self.vae, latents.shape):
+            return None
+        image = self.vae.decode(self.to_latent(latents.float()))
+        return to_pil(image.reshape(-1, *image.shape[-3:])[0])
 
 
 def room_to_decode(vae: VAE, shape: tuple[int, ...]) -> bool:

@@ -1,0 +1,1 @@
+"""One file a pack. They are not collected with the other tests."""
