@@ -33,6 +33,10 @@ class TunedTensors:
     queries: dict[str, Tensor]
     temporal: dict[str, Tensor]
 
+    def learnt(self) -> bool:
+        """Whether any query differs from the base: after a single step of tuning nearly all do."""
+        return any(bool(difference.any()) for difference in self.queries.values())
+
 
 @dataclass(frozen=True)
 class Header:

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
+from ....ei2_modules.tuning.own_copy import own_copy
 from ....ei2_modules.tuning.trainables import Trainables
 from ..inflating.inflate import Inflated
 from ..inflating.keys import OURS
@@ -108,10 +109,10 @@ def _leave_inference_mode(module: nn.Module) -> None:
     for m in module.modules():
         for name, p in m._parameters.items():
             if p is not None and p.is_inference():
-                m._parameters[name] = nn.Parameter(p.detach().clone(), requires_grad=False)
+                m._parameters[name] = nn.Parameter(own_copy(p), requires_grad=False)
         for name, b in m._buffers.items():
             if b is not None and b.is_inference():
-                m._buffers[name] = b.clone()
+                m._buffers[name] = own_copy(b)
 
 
 def _ask_for_one_frame(executor, model, noise_shape, *args, **kwargs):
