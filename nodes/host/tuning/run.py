@@ -141,5 +141,5 @@ class TuningRun:
         """Of the last whole step."""
         job, inflated = self.job, self.job.inflated
         card = run_card(job.caption, len(job.samples), self.tuning, self.demand, self.record)
-        header = make_header(inflated.spec, inflated.options, inflated.fingerprint, card)
+        header = make_header(inflated.spec, inflated.options, inflated.fingerprint.numbers, card)
         return EI2Weights(header, self.tuning.trainables.export())
