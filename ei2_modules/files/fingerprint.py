@@ -45,6 +45,11 @@ def distance(a: list[float], b: list[float]) -> float:
     return max((abs(x - y) for x, y in zip(a, b, strict=False)), default=0.0)
 
 
+def spread(a: list[float], b: list[float]) -> float:
+    """Root of the mean squared difference of as many numbers: less a matter of chance than the largest one."""
+    return (sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / len(a)) ** 0.5
+
+
 def _project(weight: Tensor) -> float:
     """On cos(f n) of the n-th number. By rows and columns, cos(a + b) = cos a cos b - sin a sin b, which is quicker."""
     w = weight.detach().float().cpu()

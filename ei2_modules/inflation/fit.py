@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 from ..config import InflateOptions
 from ..errors import WeightsError
-from ..files.fingerprint import Fingerprint, distance
+from ..files.fingerprint import Fingerprint, distance, spread
 from .unet_spec import UNetSpec
 from .weights import Header
+
+CLOSER = 3  # times, that queries are to the ones tuned on without what was learnt, when it was in them
 
 
 def check_fits(
@@ -15,7 +17,7 @@ def check_fits(
     options: InflateOptions | None,
     found: Fingerprint,
     allow_mismatch: bool = False,
-    without_ours: Callable[[], list[float]] = list,
+    without_ours: Callable[[], list[float]] | None = None,
 ) -> list[str]:
     """Raise WeightsError, naming both sides, unless the weights were tuned for this model and these options.
 
@@ -61,32 +63,39 @@ def _other_family(header: Header, spec: UNetSpec) -> str | None:
 
 
 def _other_checkpoint(
-    header: Header, spec: UNetSpec, found: Fingerprint, without_ours: Callable[[], list[float]]
+    header: Header, spec: UNetSpec, found: Fingerprint, without_ours: Callable[[], list[float]] | None
 ) -> str | None:
-    far, allowed = distance(header.fingerprint, found.numbers), found.allowed()
-    if far <= allowed:  # not so when it is not a number
-        return None
-    keys = len(spec.key_paths())
+    far, allowed, keys = distance(header.fingerprint, found.numbers), found.allowed(), len(spec.key_paths())
     far_keys = distance(header.fingerprint[:keys], found.numbers[:keys])
     coarse = f" for a model stored as {found.stored}" if found.stored else ""
-    if not far_keys <= allowed:
+    if not far_keys <= allowed or not far < float("inf"):  # also when it is not a number
         return (
             f"These weights were tuned on another {spec.family} checkpoint: its fingerprint begins "
             f"{_short(header.fingerprint)}, this model's {_short(found.numbers)} (distance {far:.3f}, allowed "
             f"{allowed:.3g}{coarse}). Load the checkpoint they were tuned on, or tune again on this one."
         )
-    if distance(header.fingerprint[keys:], without_ours()) <= allowed:
+    if _are_in(header.fingerprint[keys:], found.numbers[keys:], without_ours):
         return (
-            f"The queries of these very weights are in this checkpoint already (without them its distance is within "
-            f"the allowed {allowed:.3g}, with them {far:.3f}): ModelSave or Save Checkpoint of a tuned model writes "
-            "them into it, and leaves its temporal modules out. Load the checkpoint they were tuned on and give it "
-            "these weights."
+            f"The queries of these very weights are in this checkpoint already (distance {far:.4f}, and less when they "
+            "are taken off): ModelSave or Save Checkpoint of a tuned model writes them into it, and leaves its "
+            "temporal modules out. Load the checkpoint they were tuned on and give it these weights."
         )
+    if far <= allowed:
+        return None
     return (
         f"These weights were tuned on this {spec.family} checkpoint with other queries: the keys are the same "
         f"(distance {far_keys:.3f}), the queries are not (distance {far:.3f}, allowed {allowed:.3g}{coarse}). Another "
         "tuned model or a LoRA was saved into it. Load the checkpoint they were tuned on, or tune again on this one."
     )
+
+
+def _are_in(tuned_on: list[float], here: list[float], without_ours: Callable[[], list[float]] | None) -> bool:
+    """Whether the model's queries are those that were tuned on with the tuned differences added to them.
+
+    Taking these off a model without them leads away from what was tuned on, whatever rounding does. A file of format
+    1 or 2 does not say what that was.
+    """
+    return bool(tuned_on and without_ours) and CLOSER * spread(tuned_on, without_ours()) < spread(tuned_on, here)
 
 
 def _widths(widths: list) -> str:

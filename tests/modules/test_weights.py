@@ -181,6 +181,10 @@ OTHERS = {
         {"found": Fingerprint(OTHER_QUERIES), "without_ours": lambda: [p + 0.001 for p in PRINT[4:]]},
         "queries of these very weights are in this checkpoint already",
     ),
+    "these very queries, baked in and quantised": (
+        {"found": Fingerprint(OTHER_QUERIES, 0.3, "Q3_K"), "without_ours": lambda: [p + 0.1 for p in PRINT[4:]]},
+        "queries of these very weights are in this checkpoint already",
+    ),
     "a quantised checkpoint": (
         {"found": Fingerprint([p + 0.5 for p in PRINT], 0.05, "Q5_0 (5.5 bits a number)")},
         "another SD15 checkpoint.*allowed 0.26 for a model stored as Q5_0",
@@ -221,6 +225,13 @@ def test_a_file_without_queries_in_its_fingerprint_is_compared_by_its_keys():
     check_fits(old, spec(), OPTIONS, Fingerprint(OTHER_QUERIES))
     with pytest.raises(WeightsError, match="another SD15 checkpoint"):
         check_fits(old, spec(), OPTIONS, Fingerprint([PRINT[0] + 0.5, *PRINT[1:]]))
+
+
+def test_queries_that_are_nearer_with_ours_are_not_said_to_hold_them():
+    """The checkpoint itself, rounded: without what was learnt it is further away."""
+    near = Fingerprint([p + 0.004 for p in PRINT])
+    assert check_fits(tuned().header, spec(), OPTIONS, near, without_ours=lambda: [p + 0.05 for p in PRINT[4:]]) == []
+    assert check_fits(tuned().header, spec(), OPTIONS, near, without_ours=lambda: [p - 0.003 for p in PRINT[4:]]) == []
 
 
 def test_a_quantised_checkpoint_that_fits_is_said():

@@ -27,6 +27,7 @@ class Storage:
     name: str  # of the type: "float16", "Q8_0"
     bits: float  # a number, scales included
     packed: bool  # in a form that is no plain tensor of its numbers
+    step: float  # between neighbours, as a share of them, where floating-point numbers are kept
 
     @property
     def coarse(self) -> bool:
@@ -59,7 +60,9 @@ def storage(model: ModelPatcher, key: str) -> Storage:
     size = sum(part.numel() * part.element_size() for part in parts)
     name = getattr(getattr(stored, "tensor_type", None), "name", None) or getattr(layer, "quant_format", None)
     numbers = layer.in_features * layer.out_features
-    return Storage(name or dtype_name(parts[0].dtype), 8 * size / numbers, not _plain(layer, stored))
+    dtype = parts[0].dtype
+    step = torch.finfo(dtype).eps if dtype.is_floating_point else 0.0
+    return Storage(name or dtype_name(dtype), 8 * size / numbers, not _plain(layer, stored), step)
 
 
 def is_packed(weight: Tensor) -> bool:
@@ -70,14 +73,15 @@ def is_packed(weight: Tensor) -> bool:
 def rounding(numbers: Tensor, stored: Storage) -> float:
     """What quantising took from a weight, as a share of its length: estimated, for nobody knows what it was.
 
-    Blocks of b bits a number with scales of their own lose about 2^(1 - b). With one scale or none for the whole
-    weight there are at most 256 different numbers, and each stands for all that are nearer to it than to others.
+    Blocks of b bits a number with scales of their own lose about 2^(1 - b), and floating-point numbers a quarter of
+    their step. With one scale or none for the whole weight there are at most 256 different numbers, and each stands
+    for all that are nearer to it than to others.
     """
     if not stored.coarse:
         return 0.0
     sample = numbers.flatten()[:SAMPLE].float().cpu()
     levels, which = sample.unique(return_inverse=True)
-    lost = 2 ** (1 - stored.bits)
+    lost = max(2 ** (1 - stored.bits), stored.step / 4)
     if 2 < len(levels) <= 256:
         edges = torch.cat([levels[:1], (levels[1:] + levels[:-1]) / 2, levels[-1:]])
         lost = max(lost, float((edges.diff()[which].square().mean() / 12).sqrt() / sample.square().mean().sqrt()))
