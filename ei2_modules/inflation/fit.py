@@ -8,7 +8,7 @@ from ..files.fingerprint import Fingerprint, distance, spread
 from .unet_spec import UNetSpec
 from .weights import Header
 
-CLOSER = 3  # times, that queries are to the ones tuned on without what was learnt, when it was in them
+SURE = 4  # standard deviations of what is left
 
 
 def check_fits(
@@ -74,7 +74,7 @@ def _other_checkpoint(
             f"{_short(header.fingerprint)}, this model's {_short(found.numbers)} (distance {far:.3f}, allowed "
             f"{allowed:.3g}{coarse}). Load the checkpoint they were tuned on, or tune again on this one."
         )
-    if _are_in(header.fingerprint[keys:], found.numbers[keys:], without_ours):
+    if _are_in(header.fingerprint[keys:], found.numbers[keys:], without_ours, allowed):
         return (
             f"The queries of these very weights are in this checkpoint already (distance {far:.4f}, and less when they "
             "are taken off): ModelSave or Save Checkpoint of a tuned model writes them into it, and leaves its "
@@ -89,13 +89,24 @@ def _other_checkpoint(
     )
 
 
-def _are_in(tuned_on: list[float], here: list[float], without_ours: Callable[[], list[float]] | None) -> bool:
+def _are_in(
+    tuned_on: list[float], here: list[float], without_ours: Callable[[], list[float]] | None, allowed: float
+) -> bool:
     """Whether the model's queries are those that were tuned on with the tuned differences added to them.
 
-    Taking these off a model without them leads away from what was tuned on, whatever rounding does. A file of format
-    1 or 2 does not say what that was.
+    How far they are from those goes then all the way that our differences lead, and what is left of it is rounding:
+    so it is seen of a quantised model too. A file of format 1 or 2 does not say what was tuned on.
     """
-    return bool(tuned_on and without_ours) and CLOSER * spread(tuned_on, without_ours()) < spread(tuned_on, here)
+    if not tuned_on or without_ours is None:
+        return False
+    without = without_ours()
+    way = [x - y for x, y in zip(here, without, strict=True)]
+    length = sum(x * x for x in way) ** 0.5
+    left = spread(tuned_on, without)
+    if length == 0 or left > allowed:
+        return False
+    gone = sum((x - y) * w for x, y, w in zip(here, tuned_on, way, strict=True)) / length
+    return gone > length / 2 and gone > SURE * left
 
 
 def _widths(widths: list) -> str:
