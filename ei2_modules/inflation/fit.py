@@ -25,13 +25,13 @@ def check_fits(
     without_ours: numbers of the model's queries after these weights' differences are taken off them.
     Returns sentences to warn of.
     """
-    notes = _warned(_other_family(header, spec), allow_mismatch)
+    notes = warned(_other_family(header, spec), allow_mismatch)
     if header.widths != spec.widths():
         raise WeightsError(
             f"These weights fit a UNet of {_widths(header.widths)}; this model has {_widths(spec.widths())}. "
             "Load the checkpoint they were tuned on."
         )
-    notes += _warned(_other_checkpoint(header, spec, found, without_ours), allow_mismatch)
+    notes += warned(_other_checkpoint(header, spec, found, without_ours), allow_mismatch)
     for name in ("attention", "temporal") if options is not None else ():
         if getattr(options, name) != header.options[name]:
             raise WeightsError(
@@ -47,7 +47,8 @@ def check_fits(
     return notes
 
 
-def _warned(fault: str | None, allowed: bool) -> list[str]:
+def warned(fault: str | None, allowed: bool) -> list[str]:
+    """A fault as what is to be said in the log when it is allowed; raises WeightsError when not."""
     if fault and not allowed:
         raise WeightsError(f"{fault} Or set allow_mismatch on Inflate UNet to EI² to try it all the same.")
     return [fault] if fault else []

@@ -4,6 +4,8 @@ import re
 from types import SimpleNamespace
 
 import comfy.model_management
+import comfy.sd
+import comfy.utils
 import pytest
 import torch
 from mini import inflate, invert, model, pack, plain_sample, sample, tune
@@ -257,3 +259,24 @@ def test_allow_mismatch_lets_weights_of_another_checkpoint_through_and_tunes_on(
     assert caplog.text.count("another SD15 checkpoint") == 2
     inflate(model(seed=1), weights=on)
     assert caplog.text.count("another SD15 checkpoint") == 2, "what was tuned on it is its own"
+
+
+def by_load_lora(m, weights, folders, strength=1.0):
+    """The stock node on the file that Save EI² Weights wrote: it reads the query part."""
+    path = pack("nodes.host.files.weights_folder").save(weights, "clip", "output/ei2")
+    return comfy.sd.load_lora_for_models(m, None, comfy.utils.load_torch_file(str(path), safe_load=True), strength, 0)[
+        0
+    ]
+
+
+def test_weights_that_a_lora_loader_put_on_already_are_not_taken_twice(weights, folders, caplog):
+    doubled = by_load_lora(model(), weights, folders)
+    for refused in (lambda: inflate(doubled, weights=weights), lambda: tune(inflate(doubled), weights=weights)):
+        with pytest.raises(
+            EI2Error, match="Another node, such as Load LoRA, has put the queries of these very weights"
+        ):
+            refused()
+    inflate(doubled, weights=weights, allow_mismatch=True)
+    assert "such as Load LoRA, has put the queries of these very weights" in caplog.text
+    others = by_load_lora(model(), tune(inflate(model()), seed=1)[1], folders)
+    inflate(inflate(others, weights=weights), weights=weights)

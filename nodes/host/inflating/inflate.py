@@ -10,13 +10,13 @@ from ....ei2_modules.attention.frame import ATTENTIONS
 from ....ei2_modules.config import InflateOptions
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.files.fingerprint import Fingerprint
-from ....ei2_modules.inflation.fit import check_fits
+from ....ei2_modules.inflation.fit import check_fits, warned
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ....ei2_modules.inflation.weights import EI2Weights
 from .attention_hooks import add_frame_attention, remove_attention
 from .foreign import telling_wrapper
 from .keys import OURS
-from .query_patches import add_queries, remove_queries
+from .query_patches import add_queries, put_on_twice, remove_queries
 from .temporal_hook import add_temporal, remove_temporal
 from .unet import base_fingerprint, describe, queries_without
 from .windows import sampling_wrapper
@@ -42,7 +42,9 @@ class Inflated:
             return queries_without(model, self.spec, weights.tensors.queries)
 
         fits = self.spec, self.options, self.fingerprint, self.allow_mismatch, without_ours
-        for note in check_fits(weights.header, *fits):
+        notes = check_fits(weights.header, *fits)
+        notes += warned(put_on_twice(deflate(model), weights), self.allow_mismatch)
+        for note in notes:
             logging.warning("EI²: %s", note)
         return replace(self, options=replace(self.options, stam_init=weights.options().stam_init))
 
