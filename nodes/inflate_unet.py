@@ -1,7 +1,7 @@
 """'Inflate UNet to EI²': an image MODEL in, a video MODEL out."""
 
 from ..ei2_modules.config import ATTENTIONS, CUSTOM, MODES, STAM_INITS, TEMPORAL_MODULES, InflateOptions
-from .host.api import CATEGORY, WEIGHTS, check_choices, io
+from .host.api import CATEGORY, WEIGHTS, check_choices, io, seed_input
 from .host.inflating.inflate import inflate
 
 
@@ -54,13 +54,9 @@ class InflateUNet(io.ComfyNode):
                     "literally, nearly no effect. clamp: as Tune-A-Video until the norm reaches 1. "
                     "With weights wired, theirs is used.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=33,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=False,
-                    tooltip="Of the temporal module's random start. Keep it: a new seed means tuning again. "
+                seed_input(
+                    33,
+                    "Of the temporal module's random start. Keep it: a new seed means tuning again. "
                     "With weights wired it plays no part.",
                 ),
                 WEIGHTS.Input(

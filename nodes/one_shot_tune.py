@@ -2,7 +2,7 @@
 
 from ..ei2_modules.config import WINDOW, TuningOptions
 from .host import conditioning
-from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io
+from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io, seed_input
 from .host.conditioning import Texts
 from .host.inflating.foreign import refuse_foreign_attention
 from .host.inflating.inflate import inflate, inflated_of
@@ -44,14 +44,7 @@ class OneShotTune(io.ComfyNode):
                     round=1e-8,
                     tooltip="AdamW, constant. 3e-5 is the paper's.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=33,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=False,
-                    tooltip="Of noise and timesteps. Same seed, same result; a new one tunes again.",
-                ),
+                seed_input(33, "Of noise and timesteps. Same seed, same result; a new one tunes again."),
                 io.Combo.Input(
                     "precision",
                     options=["auto", "bf16", "fp16", "fp32"],

@@ -1,7 +1,7 @@
 """'EI² Sampler': the edit, in one node; and 'EI² DDIM Sampler', the same steps for SamplerCustomAdvanced."""
 
 from .host import conditioning
-from .host.api import CATEGORY, io
+from .host.api import CATEGORY, io, seed_input
 from .host.inflating.inflate import inflated_of
 from .host.progress import Progress
 from .host.sampling import run as sampling
@@ -25,7 +25,7 @@ class EI2Sampler(io.ComfyNode):
                     "cfg", default=7.5, min=0.0, max=100.0, step=0.1, round=0.01,
                     tooltip="Guidance: 7.5 is the paper's; 1 reconstructs under the inversion's prompt.",
                 ),
-                _seed(),
+                seed_input(0, "Of the fresh noise. It plays no part while eta is 0."),
                 _eta(),
                 _steps(),
                 _allow_mismatch(),
@@ -58,7 +58,7 @@ class EI2DDIMSampler(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="The tuned model: its schedule is read."),
                 io.Latent.Input("latent", tooltip="From DDIM Invert Video: its number of steps is read."),
-                _seed(),
+                seed_input(0, "Of the fresh noise. It plays no part while eta is 0."),
                 _eta(),
                 _steps(),
                 _allow_mismatch(),
@@ -74,13 +74,6 @@ class EI2DDIMSampler(io.ComfyNode):
         inflated = inflated_of(model, "EI² DDIM Sampler")
         start = read_inverted(model, inflated, latent, steps, allow_mismatch)
         return io.NodeOutput(sampling.ddim_sampler(eta, seed, start.kept), start.schedule.descending)
-
-
-def _seed():
-    return io.Int.Input(
-        "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False,
-        tooltip="Of the fresh noise. It plays no part while eta is 0.",
-    )  # fmt: skip
 
 
 def _eta():

@@ -1,9 +1,9 @@
 """The node 'EI² Video Metrics': embeds the frames and the prompt with CLIP and reports what `metrics` measures."""
 
-from ..ei2_modules.errors import EI2Error
 from ..ei2_modules.metrics import figures as metrics
 from ..ei2_modules.metrics.report import measure
 from .host.api import CATEGORY, io
+from .host.attempt import attempt
 from .host.clip_embeddings import embed_frames, embed_text
 
 
@@ -57,27 +57,52 @@ class VideoMetrics(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, source=None, clip_vision=None, clip=None, prompt=""):
-        if source is not None:
-            metrics.check_pair(images, source)
-        embeds = source_embeds = text = why = None
-        if clip_vision is not None:
-            embeds = embed_frames(clip_vision, images)
-            source_embeds = None if source is None else embed_frames(clip_vision, source)
-            text, why = _text(clip, prompt, embeds.shape[-1])
-        notes = () if why is None else (why,)
-        report, table, figures = measure(images, source, embeds, source_embeds, text, notes)
+        notes = []
+        source = _comparable(images, source, notes)
+        embeds, source_embeds = (_embeds(clip_vision, frames, notes) for frames in (images, source))
+        text = None if embeds is None else _text(clip, prompt, embeds.shape[-1], notes)
+        given = images, source, embeds, source_embeds, text, tuple(notes)
+        found, why = attempt("The clip could not be measured", measure, *given)
+        report, table, figures = found or ("\n".join([why, *notes]), "", {})
         return io.NodeOutput(report, table, ui={"text": (report,), "metrics": [figures]})
 
 
-def _text(clip, prompt: str, width: int):
-    """The prompt's embedding and None, or None and the reason in words: a missing figure is no reason to stop."""
+def _comparable(images, source, notes: list[str]):
+    """The source, cut as VAE Encode cuts it; None where there is none to compare with."""
+    if source is None:
+        return None
+    cut = metrics.cropped_as_encoded(source, images)
+    _, why = attempt("The source could not be compared", metrics.check_pair, images, cut)
+    if why is not None:
+        notes.append(f"{why} Its figures are left out.")
+        return None
+    if cut.shape != source.shape:
+        before, after = (f"{clip.shape[2]}x{clip.shape[1]}" for clip in (source, cut))
+        notes.append(f"the source was cut from {before} to {after} in the middle, as VAE Encode cuts it.")
+    return cut
+
+
+def _embeds(clip_vision, frames, notes: list[str]):
+    if clip_vision is None or frames is None:
+        return None
+    embeds, why = attempt("Frame consistency could not be measured", embed_frames, clip_vision, frames)
+    notes += [why] if why else []
+    return embeds
+
+
+def _text(clip, prompt: str, width: int, notes: list[str]):
+    """The prompt's embedding; a missing figure is no reason to stop."""
     if not prompt.strip():
-        return None, None
+        return None
     if clip is None:
-        return None, "text alignment needs a CLIP beside the prompt: connect one to clip."
-    try:
-        text = embed_text(clip, prompt)
-        metrics.check_widths(width, text.shape[-1])
-    except EI2Error as error:
-        return None, str(error)
-    return text, None
+        notes.append("text alignment needs a CLIP beside the prompt: connect one to clip.")
+        return None
+    text, why = attempt("Text alignment could not be measured", _fitting_text, clip, prompt, width)
+    notes += [why] if why else []
+    return text
+
+
+def _fitting_text(clip, prompt: str, width: int):
+    text = embed_text(clip, prompt)
+    metrics.check_widths(width, text.shape[-1])
+    return text

@@ -1,6 +1,8 @@
 """Safetensors files with a checksum, written whole or not at all: to a neighbour first, then renamed over."""
 
+import errno
 import os
+import re
 import time
 import zlib
 from pathlib import Path
@@ -27,7 +29,7 @@ def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> No
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        raise EI2Error(f"{path} could not be written: {error}. Free some space or choose another folder.") from error
+        raise EI2Error(f"{path} could not be written: {error}. {_advice(error)}") from error
     finally:
         _unlink(partial)
 
@@ -66,6 +68,20 @@ def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
         value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode(), value)
         value = zlib.crc32(tensor.flatten().view(torch.uint8).numpy(), value)
     return f"{value:08x}"
+
+
+ADVICE = {
+    (errno.ENOSPC, errno.EDQUOT): "Free some space, or choose another folder.",
+    (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL): "Choose a shorter name of plain letters.",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "Choose a folder that this program may write to.",
+}
+
+
+def _advice(error: Exception) -> str:
+    """By the number of the fault, which safetensors tells in its text alone."""
+    told = re.search(r"\bcode: (\d+)", str(error))
+    number = getattr(error, "errno", None) or (int(told[1]) if told else None)
+    return next((words for numbers, words in ADVICE.items() if number in numbers), "Choose another folder.")
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

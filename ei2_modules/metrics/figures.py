@@ -13,6 +13,7 @@ from ..errors import EI2Error
 from ..motion.optical_flow import estimate_flow, followed, warp
 
 WORKING_SIDE = 256  # px: motion and flow are measured at this longest side, for speed and comparable figures
+VAE_FACTORS = (4, 8, 16, 32)  # pixels a latent, of the VAEs there are
 PAIRS_AT_ONCE = 8  # frame pairs per flow call; bounds the memory of a long clip
 
 
@@ -112,8 +113,18 @@ def check_pair(images: Tensor, source: Tensor) -> None:
         fixes.append(f"resize or crop the source to {w}x{h} the way it was before the edit (Upscale Image node)")
     raise EI2Error(
         f"source has {clip_size(source)}, images {clip_size(images)}: they are compared pixel by pixel, so "
-        f"{' and '.join(fixes)}. Or leave source unconnected."
+        f"{' and '.join(fixes)}."
     )
+
+
+def cropped_as_encoded(source: Tensor, images: Tensor) -> Tensor:
+    """The source as VAE Encode saw it: cut in the middle to multiples of the VAE's factor, where that gives the size
+    of `images`. Otherwise as it is. Both (n, h, w, c)."""
+    (height, width), (h, w) = source.shape[1:3], images.shape[1:3]
+    if not any((h, w) == (height // f * f, width // f * f) for f in VAE_FACTORS):
+        return source
+    top, left = (height - h) // 2, (width - w) // 2
+    return source[:, top : top + h, left : left + w]
 
 
 def shrink(clip: Tensor, side: int = WORKING_SIDE) -> Tensor:

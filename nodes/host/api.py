@@ -2,14 +2,21 @@
 
 from comfy_api.latest import ComfyExtension, io, ui
 
-__all__ = ["CATEGORY", "LOSS_MAP", "WEIGHTS", "ComfyExtension", "check_choices", "io", "ui"]
+__all__ = ["CATEGORY", "LOSS_MAP", "WEIGHTS", "ComfyExtension", "check_choices", "io", "seed_input", "ui"]
 
 CATEGORY = "EI²"
 WEIGHTS = io.Custom("EI2_WEIGHTS")
 LOSS_MAP = io.Custom("LOSS_MAP")
 
 
-def check_choices(node, **chosen):
+def seed_input(default: int, tooltip: str) -> io.Int.Input:
+    """A seed that the editor does not change by itself: a new one would tune again."""
+    return io.Int.Input(
+        "seed", default=default, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=False, tooltip=tooltip
+    )
+
+
+def check_choices(node: type[io.ComfyNode], **chosen: str | None) -> bool | str:
     """For `validate_inputs`: True, or what is wrong. ComfyUI 0.3.75 does not check the combos of such nodes itself.
 
     A value of None comes from another node and is not known before the run.

@@ -11,6 +11,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 
+from .attempt import attempt
+
 
 def say(text: str) -> None:
     """To the log, and into the node that is running."""
@@ -31,7 +33,8 @@ class Progress:
     def __init__(self, model: ModelPatcher, total: int, done: int = 0):
         self.bar = comfy.utils.ProgressBar(total)
         self.total, self.done = total, done
-        self.previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        of = model.load_device, model.model.latent_format
+        self.previewer, _ = attempt("There are no previews", latent_preview.get_previewer, *of)
 
     def callback(self) -> Callable:
         """For `CFGGuider.sample`: (step, x0, x, total) moves the bar and shows x0."""
@@ -47,13 +50,26 @@ class Progress:
         preview = None
         if image is not None:
             preview = ("JPEG", image, 512)
-        elif latent is not None and self.previewer is not None:
-            preview = self.previewer.decode_latent_to_preview_image("JPEG", latent)
+        elif latent is not None:
+            preview = self._previewed("decode_latent_to_preview_image", "JPEG", latent)
+            preview = preview if isinstance(preview, tuple) and len(preview) == 3 else None
         self.bar.update_absolute(self.done, self.total, preview)
 
     def rough(self, latent: torch.Tensor) -> Image.Image | None:
         """The host's preview of one frame, (1, c, h, w), where the user has switched previews on."""
-        return None if self.previewer is None else self.previewer.decode_latent_to_preview(latent)
+        found = self._previewed("decode_latent_to_preview", latent)
+        if isinstance(found, torch.Tensor) and found.ndim == 4 and found.shape[-1] == 3:  # of VideoHelperSuite: -1..1
+            return to_pil((found[0].float() + 1) / 2)
+        return found if isinstance(found, Image.Image) else None
+
+    def _previewed(self, how: str, *args) -> object:
+        """What the host's previewer makes, which other packs replace: nothing in it may stop what is previewed."""
+        if self.previewer is None:
+            return None
+        found, why = attempt("The preview failed and is left out", lambda: getattr(self.previewer, how)(*args))
+        if why is not None:
+            self.previewer = None  # said once
+        return found
 
 
 def to_pil(image: torch.Tensor) -> Image.Image:

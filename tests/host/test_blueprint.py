@@ -1,10 +1,11 @@
 """The blueprint "EI² one-shot edit": offered, put in by hand, and equal to the single nodes that it folds."""
 
-import demo_scene
-import editor
 import pytest
 import safetensors.numpy
-from api_prompt import ALWAYS_TUNE, find, find_id
+
+from tools.demo import scene
+from tools.server import editor
+from tools.server.api_prompt import ALWAYS_TUNE, find, find_id
 
 NAME = "EI² one-shot edit"
 WIDGETS = {
@@ -70,7 +71,7 @@ def test_it_is_put_in_from_the_node_library(opened):
 
 def single_nodes(server) -> dict:
     """The same in the nodes of the shipped template."""
-    prompt = demo_scene.load_template(server)
+    prompt = scene.load_template(server)
     find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] = WIDGETS["caption"]
     find(prompt, "CLIPTextEncode", EI2Sampler="positive")["text"] = WIDGETS["prompt"]
     find(prompt, "EI2OneShotTune").update(steps=WIDGETS["tuning_steps"], learning_rate=3e-5)

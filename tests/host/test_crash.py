@@ -3,20 +3,19 @@
 import time
 from pathlib import Path
 
-import comfy_server
-import demo_scene
-from api_prompt import find, find_id
-
 from ei2_modules.files import safetensors_file
 from ei2_modules.inflation import weights
 from ei2_modules.tuning import state as tuning_state
+from tools.demo import scene
+from tools.server.api_prompt import find, find_id
+from tools.server.comfy_server import Server
 
 SAVES = 2
 
 
 def tuning(server, **changes) -> dict:
     """The demo's template as far as the tuning, and its weights saved; the state kept after every step."""
-    template = demo_scene.load_template(server)
+    template = scene.load_template(server)
     find(template, "EI2DemoClip")["frames"] = 2
     find(template, "EI2OneShotTune").update({"autosave_every": 1, "steps": 5000} | changes)
     save = {"weights": [find_id(template, "EI2OneShotTune"), 1], "file_name": "after", "folder": "output/ei2"}
@@ -38,14 +37,14 @@ def kill_in_the_middle_of_a_save(server, folder: Path) -> None:
 
 def test_killed_while_saving(tmp_path):
     states = tmp_path / "output" / "ei2" / "states"
-    with comfy_server.Server(tmp_path) as server:
+    with Server(tmp_path) as server:
         kill_in_the_middle_of_a_save(server, states)
         server.process.wait()
     (path,) = states.glob("*.ei2state")
     safetensors_file.load(path)  # whole, by its checksum
     _, done = tuning_state.read(path)
     assert done >= SAVES
-    with comfy_server.Server(tmp_path) as server:
+    with Server(tmp_path) as server:
         server.run(tuning(server, steps=done + 2, autosave_every=0))
         assert f"Going on at step {done} from {path.name}" in server.log.read_text(encoding="utf-8")
     (saved,) = (tmp_path / "output" / "ei2").glob("after_*.safetensors")

@@ -1,12 +1,12 @@
 """The shipped workflows in ComfyUI's own editor, in headless Chromium, as their user meets them."""
 
 import json
-import urllib.request
 
-import editor
 import pytest
-from comfy_server import ROOT
-from template_files import SMALL
+
+from tools import ROOT
+from tools.demo.template_files import SMALL
+from tools.server import editor
 
 pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium on this machine")
 
@@ -37,8 +37,7 @@ def template(request):
 @pytest.fixture(scope="module")
 def workflow(server, template):
     """As the template browser gets it."""
-    with urllib.request.urlopen(f"{server.url}/api/workflow_templates/ComfyUI-EI2/{template}.json") as answer:
-        return json.load(answer)
+    return server.request(f"/api/workflow_templates/ComfyUI-EI2/{template}.json")
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,13 @@
 import io
 import json
 
-import editor
 import numpy as np
 import pytest
-from comfy_server import PACK_FOLDER, ROOT
 from PIL import Image
+
+from tools import ROOT
+from tools.server import editor
+from tools.server.comfy_server import PACK_FOLDER
 
 pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium on this machine")
 

@@ -3,9 +3,10 @@
 import hashlib
 
 import pytest
-import video_files
-from api_prompt import find
-from comfy_server import Failure
+
+from tools.demo import video_files
+from tools.server.api_prompt import find
+from tools.server.client import Failure
 
 
 def outputs_of(outputs: dict, kind: str) -> list:

@@ -6,12 +6,12 @@ saved/VERSION holds workflows as that version shipped them. tests/static sees to
 import json
 from pathlib import Path
 
-import api_prompt
-import editor
 import pytest
-import video_files
-from comfy_server import ROOT
-from template_files import SMALL
+
+from tools import ROOT
+from tools.demo import video_files
+from tools.demo.template_files import SMALL
+from tools.server import api_prompt, editor
 
 SAVED = Path(__file__).with_name("saved")
 FILES = {str(path.relative_to(SAVED).with_suffix("")): path for path in sorted(SAVED.glob("*/*.json"))}

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from sd_schedule import sd_sigmas
 
 from ei2_modules.diffusion.inversion import Convergence, invert_ddim
 from ei2_modules.diffusion.sampling import sample_ddim
 from ei2_modules.diffusion.schedule import ddim_schedule
+
+from .sd_schedule import sd_sigmas
 
 SIGMAS = sd_sigmas()
 ABAR = 1 / (1 + SIGMAS**2)

@@ -116,6 +116,28 @@ def test_clips_that_do_not_fit_are_refused(source_shape, words):
         assert all(part in str(caught.value) for part in words)
 
 
+@pytest.mark.parametrize(
+    ("source", "images", "left_top"),
+    [
+        ((480, 854), (480, 848), (3, 0)),
+        ((540, 960), (536, 960), (0, 2)),
+        ((300, 500), (296, 496), (2, 2)),
+        ((66, 66), (64, 64), (1, 1)),
+        ((480, 854), (480, 832), (11, 0)),
+        ((480, 854), (480, 854), (0, 0)),
+        ((480, 854), (480, 840), None),
+        ((480, 848), (480, 854), None),
+        ((512, 512), (256, 256), None),
+    ],
+)
+def test_a_source_is_cut_as_vae_encode_cuts_it(source, images, left_top):
+    clip = torch.rand(1, *source, 3)
+    cut = metrics.cropped_as_encoded(clip, torch.zeros(1, *images, 3))
+    left, top = left_top or (0, 0)
+    height, width = images if left_top else source
+    assert torch.equal(cut, clip[:, top : top + height, left : left + width])
+
+
 def test_motion_is_on_the_255_scale():
     frames = torch.tensor([0.0, 0.0, 1.0, 0.8]).view(4, 1, 1, 1).expand(4, 3, 6, 6)
     assert metrics.motion(frames).tolist() == pytest.approx([0, 255, 51], abs=1e-3)

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from sd_schedule import sd_sigmas
 
 from ei2_modules.diffusion.schedule import ddim_schedule, ddim_timesteps, vp_scale
 from ei2_modules.errors import EI2Error
+
+from .sd_schedule import sd_sigmas
 
 
 @pytest.mark.parametrize(

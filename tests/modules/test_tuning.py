@@ -3,15 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from sd_schedule import sd_sigmas
 from torch.nn.utils.parametrize import ParametrizationList
-from toy import SIGMAS, clip, denoiser, make, spec
 
 from ei2_modules.config import InflateOptions, TuningOptions
 from ei2_modules.diffusion.objective import add_noise, diffusion_loss
 from ei2_modules.errors import DivergedError, EI2Error, UnmovedError
 from ei2_modules.inflation.temporal_bank import TemporalBank, fresh_bank
 from ei2_modules.tuning.loop import Tuning, draw
+
+from .sd_schedule import sd_sigmas
+from .toy import SIGMAS, clip, denoiser, make, spec
 
 
 def run(trainables, steps=4, denoise=None, **options):

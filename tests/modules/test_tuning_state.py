@@ -4,13 +4,15 @@ from random import Random
 
 import pytest
 import torch
-from toy import SIGMAS, clip, denoiser, make
+from safetensors.torch import save_file
 
 from ei2_modules.config import InflateOptions, TuningOptions
 from ei2_modules.errors import WeightsError
 from ei2_modules.files import safetensors_file
 from ei2_modules.tuning import state as tuning_state
 from ei2_modules.tuning.loop import Tuning
+
+from .toy import SIGMAS, clip, denoiser, make
 
 KEY = tuning_state.RunKey("clip", "caption", "start", "patches", "fp32", ["SD15", "eps"], [], [0.5], {}, {"seed": 1})
 
@@ -78,6 +80,16 @@ def test_a_mutated_state_is_refused(tmp_path, number):
     path.write_bytes(data)
     with pytest.raises(WeightsError):
         tuning_state.restore(path, fresh())
+
+
+def test_a_state_without_its_checksum_is_refused(tmp_path):
+    path = tmp_path / "s"
+    tuning_state.save(path, advance(fresh(), 2), KEY, 1.0)
+    tensors, metadata = safetensors_file.load(path)
+    save_file(tensors, path, {name: text for name, text in metadata.items() if name != safetensors_file.CHECKSUM})
+    for read in (tuning_state.read, lambda path: tuning_state.restore(path, fresh())):
+        with pytest.raises(WeightsError, match="is damaged"):
+            read(path)
 
 
 def test_a_state_of_another_shape_is_refused(tmp_path):

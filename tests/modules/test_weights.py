@@ -1,15 +1,16 @@
 """The tuned-weight file: what goes in comes out, and nothing else is taken."""
 
+import errno
 import json
 import re
 from dataclasses import replace
 from random import Random
 
 import pytest
+import safetensors
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from toy import base, make, spec
 
 from ei2_modules.config import InflateOptions
 from ei2_modules.errors import EI2Error, WeightsError
@@ -17,6 +18,8 @@ from ei2_modules.files import safetensors_file
 from ei2_modules.files.fingerprint import Fingerprint, distance, fingerprint
 from ei2_modules.inflation import weights
 from ei2_modules.inflation.fit import check_fits
+
+from .toy import base, make, spec
 
 OPTIONS = InflateOptions(stam_init="random")
 PRINT = [1.0, -0.5, 0.25, 2.0, *fingerprint(list(base(spec()).values()))]  # of keys, and of queries
@@ -264,6 +267,22 @@ def test_a_failed_write_leaves_the_old_file(file, monkeypatch):
         weights.save(file, tuned())
     assert file.read_bytes() == before
     assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "Free some space"),
+        (safetensors.SafetensorError("IoError(Os { code: 28, kind: StorageFull })"), "Free some space"),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), "Choose a shorter name"),
+        (PermissionError(errno.EACCES, "Permission denied"), "may write to"),
+        (OSError("something else"), "Choose another folder"),
+    ],
+)
+def test_the_advice_fits_the_fault(file, monkeypatch, error, advice):
+    monkeypatch.setattr(safetensors_file, "save_file", lambda *a: (_ for _ in ()).throw(error))
+    with pytest.raises(EI2Error, match=advice):
+        weights.save(file, tuned())
 
 
 def test_a_folder_that_does_not_exist(tmp_path):

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from test_frame_attention import DIM, HEADS, slow_pool
 
 from ei2_modules.attention.frame import frame_attention
 from ei2_modules.attention.windows import OFFSETS, Anchors, anchor_frames, windows
+
+from .test_frame_attention import DIM, HEADS, slow_pool
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 16])

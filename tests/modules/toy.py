@@ -2,11 +2,12 @@
 
 import torch
 import torch.nn.functional as F
-from sd_schedule import sd_sigmas
 
 from ei2_modules.config import InflateOptions
 from ei2_modules.inflation.unet_spec import Block, UNetSpec
 from ei2_modules.tuning.trainables import Trainables
+
+from .sd_schedule import sd_sigmas
 
 SIGMAS = sd_sigmas(torch.float32)
 DIM = 8

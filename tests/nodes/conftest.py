@@ -1,24 +1,14 @@
 """The real host in this process, on the CPU, with a miniature SD1.x-shaped UNet (1 M numbers)."""
 
-import os
-import sys
-from pathlib import Path
-
 import pytest
+import torch
 
-HERE = Path(__file__).resolve().parent
+from tools.server.in_process import pack
 
-if os.environ.get("COMFYUI_PATH"):
-    sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools"), str(HERE.parents[1] / "benchmarks")]
-    import in_process
+from .. import loaded_host
 
-    in_process.load_host(cpu=True)
-    in_process.load_pack()
-    import torch
-
-    torch.set_num_threads(1)  # the models here are tiny: more threads only wait for each other
-else:
-    collect_ignore_glob = ["test_*.py"]  # `python dev.py test` finds or installs a host
+if not loaded_host.load():
+    collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture
@@ -30,12 +20,18 @@ def folders(tmp_path):
     folder_paths.models_dir = str(tmp_path / "models")
     folder_paths.set_output_directory(str(tmp_path / "output"))
     folder_paths.folder_names_and_paths.pop("ei2", None)
-    in_process.pack("nodes.host.files.weights_folder").register_folders()
+    pack("nodes.host.files.weights_folder").register_folders()
     yield tmp_path
     folder_paths.models_dir = before[0]
     folder_paths.set_output_directory(before[1])
     folder_paths.folder_names_and_paths.clear()
     folder_paths.folder_names_and_paths.update(before[2])
+
+
+@pytest.fixture
+def host_before():
+    """The host before the pack was imported: see host_as_it_was.py."""
+    return loaded_host.before
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from comfy_extras.nodes_model_merging import ModelMergeSimple
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_sag import SelfAttentionGuidance
 from comfy_extras.nodes_tomesd import TomePatchModel
-from mini import model
+
+from .mini import model
 
 LAYERS = ("attn1_to_q", "attn1_to_k", "attn2_to_q", "attn2_to_v", "ff_net_2")
 BLOCK = "input_blocks_1_1_transformer_blocks_0"

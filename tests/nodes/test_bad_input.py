@@ -3,7 +3,8 @@
 import comfy.supported_models
 import pytest
 import torch
-from mini import caption, clip, inflate, invert, model, pack, plain_sample, run, sample, tune
+
+from .mini import caption, clip, inflate, invert, model, pack, plain_sample, run, sample, tune
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 

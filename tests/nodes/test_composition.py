@@ -1,4 +1,4 @@
-"""What other nodes of ComfyUI do beside ours when sampling: the table "Beside other nodes" of the README, row by row.
+"""What other nodes of ComfyUI do beside ours when sampling, as the table in docs/compatibility.md has it, row by row.
 
 ControlNets: test_controlnet.py. Context Windows: test_windows.py. LoRA layer by layer: test_inflate.py. Masks on the
 clip: test_masked_edit.py. While tuning: test_composition_tuning.py.
@@ -15,10 +15,11 @@ import torch
 from comfy_extras.nodes_hooks import ConditioningSetProperties, CreateHookKeyframe
 from comfy_extras.nodes_mask import SolidMask
 from comfy_extras.nodes_model_merging import ModelMergeSimple
-from mini import caption, inflate, invert, model, pack, plain_sample, sample, tune
-from other_nodes import NODES, compiled, lora, lora_deltas, run_node, with_lora
 
 import nodes
+
+from .mini import caption, inflate, invert, model, pack, plain_sample, sample, tune
+from .other_nodes import NODES, compiled, lora, lora_deltas, run_node, with_lora
 
 SIZE = 16  # of the latents: below it HyperTile has nothing to cut
 ORDERS = {
@@ -109,7 +110,7 @@ def test_self_attention_guidance_takes_ffam_from_the_middle_and_it_is_said(order
 
 
 def test_hypertile_takes_ffam_from_its_blocks_and_it_is_said(caplog):
-    pack("nodes.host.inflating.inflate")._warn_tiled.cache_clear()
+    pack("nodes.host.inflating.attention_hooks")._warn_tiled.cache_clear()
     with caplog.at_level(logging.WARNING):
         sampled(NODES["HyperTile"](inflate(model())))
     assert caplog.text.count("cuts the self-attention into tiles; frames attend only to themselves there") == 1

@@ -1,4 +1,4 @@
-"""What other nodes of ComfyUI do beside One-Shot Tune: a column of the table "Beside other nodes" of the README.
+"""What other nodes of ComfyUI do beside One-Shot Tune: a column of the table in docs/compatibility.md.
 
 A prediction type: test_other_nodes.py. ControlNets: test_controlnet.py. Context Windows: test_windows.py.
 """
@@ -8,8 +8,10 @@ import comfy.model_management as mm
 import pytest
 import torch
 from comfy_extras.nodes_hooks import ConditioningSetProperties
-from mini import caption, clip, inflate, model, pack, plain_sample, tune
-from other_nodes import NODES, compiled, lora, run_node, with_lora
+
+from ..same import same
+from .mini import caption, clip, inflate, model, pack, plain_sample, tune
+from .other_nodes import NODES, compiled, lora, run_node, with_lora
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 SIZE = 16  # of the latents: below it HyperTile has nothing to cut
@@ -24,10 +26,6 @@ def tuned(m, **options):
     torch.manual_seed(0)
     tensors = tune(m, clip(3, SIZE, SIZE), **options)[1].tensors
     return tensors.queries | tensors.temporal
-
-
-def same(a, b):
-    return all(torch.equal(tensor, b[name]) for name, tensor in a.items())
 
 
 @pytest.mark.parametrize("name", TUNED_UPON)

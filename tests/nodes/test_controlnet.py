@@ -6,7 +6,9 @@ import weakref
 import comfy.ldm.modules.diffusionmodules.openaimodel as host_unet
 import pytest
 import torch
-from mini import (
+
+from ..same import same, tensors
+from .mini import (
     caption,
     clip,
     control_lora,
@@ -25,14 +27,6 @@ from mini import (
 
 PER_FRAME = {"mode": "custom", "attention": "per-frame", "temporal_module": "none"}
 FRAMES = 3
-
-
-def tensors(weights):
-    return weights.tensors.queries | weights.tensors.temporal
-
-
-def same(a, b):
-    return all(torch.equal(tensor, tensors(b)[name]) for name, tensor in tensors(a).items())
 
 
 def of_frame(latent, i):
@@ -175,7 +169,7 @@ def test_nothing_that_came_in_is_changed(monkeypatch):
     control = text[0][1]["control"]
     before = plain_sample(m), dict(vars(control)), {k: v.clone() for k, v in net.control_model.state_dict().items()}
     tune(inflate(m), positive=text)
-    monkeypatch.setattr(pack("nodes.host.tuning.preview").TuningProgress, "step", lambda *args: 1 / 0)
+    monkeypatch.setattr(pack("nodes.host.tuning.preview").TuningProgress, "after_step", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tune(inflate(m), positive=text)
     assert torch.equal(plain_sample(m), before[0])

@@ -8,9 +8,11 @@ import comfy.sd
 import latent_preview
 import pytest
 import torch
-from mini import caption, clip, inflate, invert, model, pack, run, sample, tune
 
 import nodes
+
+from ..same import same
+from .mini import caption, clip, inflate, invert, model, pack, run, sample, tune
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 demo = pack("nodes.host.demo_model")
@@ -64,7 +66,7 @@ def test_two_loads_are_equal_and_apart(loaded):
     again = run("demo_model.LoadDemoModel")
     for first, second in zip(state_dicts(loaded), state_dicts(again), strict=True):
         assert first.keys() == second.keys()
-        assert all(torch.equal(first[name], second[name]) for name in first)
+        assert same(first, second)
     assert again[0].model is not loaded[0].model
 
 

@@ -5,7 +5,8 @@ import comfy.supported_models as families
 import pytest
 import torch
 from comfy.ldm.flux.model import FluxParams
-from mini import caption, clip, inflate, invert, model, pack, plain_sample, sample, tune, unet_config
+
+from .mini import caption, clip, inflate, invert, model, pack, plain_sample, sample, tune, unet_config
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 POOLED = 1280  # of CLIP-G

@@ -4,7 +4,9 @@ import comfy.model_management
 import comfy.samplers
 import pytest
 import torch
-from mini import caption, clip, inflate, model, pack, plain_sample, tune
+
+from ..same import same
+from .mini import caption, clip, inflate, model, pack, plain_sample, tune
 
 ATTENTIONS = ["FFAM", "SCA", "first-frame", "dense", "per-frame"]
 TEMPORAL = [
@@ -20,10 +22,6 @@ TEMPORAL = [
 
 def custom(m, attention="per-frame", temporal="none", **options):
     return inflate(m, "custom", attention=attention, temporal_module=temporal, **options)
-
-
-def same(a, b):
-    return torch.equal(a, b)
 
 
 def patched(m, patches):
@@ -177,7 +175,7 @@ def test_unloading_everything_and_back():
 def test_an_error_in_the_middle_leaves_the_plain_model_alone(monkeypatch):
     m = model()
     before = plain_sample(m)
-    patch = pack("nodes.host.inflating.inflate")
+    patch = pack("nodes.host.inflating.attention_hooks")
 
     def fail(*args, **kwargs):
         raise RuntimeError("in the middle")
@@ -189,15 +187,15 @@ def test_an_error_in_the_middle_leaves_the_plain_model_alone(monkeypatch):
     assert same(plain_sample(m), before)
 
 
-def test_nothing_of_the_host_is_replaced():
-    """No function or class of ComfyUI differs after importing the pack and running every kind of node."""
-    import sys
-
-    modules = [m for n, m in sys.modules.items() if n.split(".")[0] in ("comfy", "nodes", "latent_preview")]
-    names = {(m.__name__, k): id(v) for m in modules for k, v in vars(m).items() if callable(v)}
-    tuned, _, _ = tune(inflate(model()))
-    plain_sample(tuned)
-    assert names == {(m.__name__, k): id(v) for m in modules for k, v in vars(m).items() if callable(v)}
+def test_of_two_inflated_models_on_one_unet_each_keeps_to_its_own_modules(monkeypatch):
+    """Should the host leave the other's hooks in, calls with this one's token must not run them."""
+    hook, m = pack("nodes.host.inflating.temporal_hook"), model()
+    other, without = inflate(m), plain_sample(inflate(m, mode="custom", temporal_module="none"))
+    bank = other.get_additional_models_with_key("ei2")[0].model
+    token = other.model_options["transformer_options"]["ei2"]
+    monkeypatch.setattr(hook, "_inject", lambda patcher: hook.attach(patcher.model, dict(bank.items()), token))
+    assert same(plain_sample(inflate(m, seed=34)), without)
+    assert not same(plain_sample(other), without)
 
 
 @pytest.mark.parametrize("before", [True, False])

@@ -7,9 +7,10 @@ import comfy.controlnet
 import comfy.samplers
 import pytest
 import torch
-from mini import caption, clip, custom_advanced, inflate, invert, model, pack, run, sample
 
 import nodes
+
+from .mini import caption, clip, custom_advanced, inflate, invert, model, pack, run, sample
 
 
 def smooth(prediction="eps"):
@@ -193,7 +194,8 @@ def test_progress_covers_every_pass(monkeypatch):
 @pytest.mark.parametrize("when", ["inversion", "sampling"])
 def test_interrupt_leaves_the_plain_model_alone(monkeypatch, when):
     from comfy.model_management import InterruptProcessingException
-    from mini import plain_sample
+
+    from .mini import plain_sample
 
     base = model()
     before = plain_sample(base)
@@ -251,7 +253,7 @@ POOR = {
 
 @pytest.mark.parametrize("changes, cause", POOR.values(), ids=POOR)
 def test_a_poor_round_trip_is_said_with_its_likely_cause(changes, cause):
-    poor = pack("nodes.host.sampling.run.round_trip").poor
+    poor = pack("nodes.host.sampling.round_trip").poor
     assert poor([25.0, 21.0, 20.0], **FINE | changes) is None
     assert cause in poor([12.0, 13.0], **FINE | changes)
     assert "all frames below 20" in poor([12.0, 13.0], **FINE | changes)

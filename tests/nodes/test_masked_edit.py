@@ -3,9 +3,10 @@
 import comfy_extras.nodes_custom_sampler as custom
 import pytest
 import torch
-from mini import clip, custom_advanced, inflate, invert, model, pack, run, sample
 
 import nodes as host_nodes
+
+from .mini import clip, custom_advanced, inflate, invert, model, pack, run, sample
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 FRAMES, SIDE = 3, 8

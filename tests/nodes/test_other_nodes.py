@@ -4,7 +4,8 @@ import logging
 
 import pytest
 import torch
-from mini import caption, inflate, invert, model, pack, run, sample, tune
+
+from .mini import caption, inflate, invert, model, pack, run, sample, tune
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 

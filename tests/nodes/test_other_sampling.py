@@ -3,7 +3,8 @@
 import comfy.model_sampling
 import comfy_extras.nodes_model_advanced as stock
 import pytest
-from mini import inflate, model, pack
+
+from .mini import inflate, model, pack
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 UNET = pack("nodes.host.inflating.unet")

@@ -3,13 +3,15 @@
 import re
 from dataclasses import replace
 
-import base_models
 import comfy.model_management
 import comfy.ops
 import pytest
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from mini import clip, inflate, model, pack, tune
+
+from benchmarks.common import base_models
+
+from .mini import clip, inflate, model, pack, tune
 
 preflight, unet = pack("nodes.host.tuning.preflight"), pack("nodes.host.inflating.unet")
 EI2Error = pack("ei2_modules.errors").EI2Error
@@ -109,6 +111,14 @@ def test_what_is_to_come_is_said(monkeypatch):
     (text,) = told
     assert text.startswith("3 frames of 128x64, float32, gradient checkpointing off, need about 0.0 of ")
     assert re.search(r"GiB a step, and \d+ s for 4 steps, both give or take a third$", text)
+
+
+@pytest.mark.parametrize("checkpointing, words", [(False, "50 s for 10 steps"), (True, "74 s for 10 steps")])
+def test_the_time_said_is_that_of_the_passes_a_step_takes(free, checkpointing, words):
+    """A pass of 2 s, and 2.5 or 3.7 passes a step."""
+    free(2**40)
+    demand = replace(SD15, checkpointing=checkpointing)
+    assert words in preflight.announce(demand, steps=10, forward_seconds=2.0, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("choice, advised", [("off", True), ("auto", True), ("on", False)])

@@ -8,7 +8,8 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from mini import inflate, invert, model, pack, plain_sample, sample, tune
+
+from .mini import inflate, invert, model, pack, plain_sample, sample, tune
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 

@@ -7,7 +7,11 @@ import comfy.model_management
 import pytest
 import torch
 from comfy.controlnet import ControlBase
-from mini import caption, clip, inflate, model, pack, tune
+from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+from ..same import same
+from .mini import caption, clip, inflate, model, pack, tune
+from .other_nodes import run_node
 
 AUTO = {"resume": "auto", "autosave_every": 2}
 STOP = comfy.model_management.InterruptProcessingException
@@ -19,23 +23,15 @@ def states(folders):
     return folders / "output" / "ei2" / "states"
 
 
-def tensors(weights):
-    return weights.tensors.queries | weights.tensors.temporal
-
-
-def same(a, b):
-    return all(torch.equal(tensors(a)[k], tensors(b)[k]) for k in tensors(a))
-
-
 def stop_at(monkeypatch, number):
     """The user presses cancel after this step."""
     progress = pack("nodes.host.tuning.preview").TuningProgress
 
-    def step(self, step, *pictures):
-        if step.number == number:
+    def after_step(self, done, *pictures):
+        if done == number:
             raise STOP
 
-    monkeypatch.setattr(progress, "step", step)
+    monkeypatch.setattr(progress, "after_step", after_step)
 
 
 def forbid_steps(monkeypatch):
@@ -50,6 +46,21 @@ def trained(monkeypatch):
     original = guider.denoise
     monkeypatch.setattr(guider, "denoise", lambda *args: steps.append(1) or original(*args))
     return steps
+
+
+LEFT_BEHIND: dict[str, bytes] = {}
+
+
+@pytest.fixture
+def tuned_before(states):
+    """The state that `tune(inflate(model()), **AUTO)` leaves: tuned once, and put into the folder of every test."""
+    if not LEFT_BEHIND:
+        tune(inflate(model()), **AUTO)
+        LEFT_BEHIND[the_state(states).name] = the_state(states).read_bytes()
+    states.mkdir(parents=True, exist_ok=True)
+    for name, data in LEFT_BEHIND.items():
+        (states / name).write_bytes(data)
+    return the_state(states)
 
 
 @pytest.mark.parametrize("mode", ["EI²", "Tune-A-Video", "dense"])
@@ -152,6 +163,7 @@ OTHERS = {
     "the ratio": lambda: tune(inflate(model(), coarse_ratio=4), **AUTO),
     "the start of STAM": lambda: tune(inflate(model(), seed=1), **AUTO),
     "a LoRA": lambda: tune(with_lora(), **AUTO),
+    "the noise schedule": lambda: tune(inflate(run_node(ModelSamplingDiscrete, model(), "eps", True)), **AUTO),
     "weights to start from": lambda: tune(inflate(model()), weights=tune(inflate(model()))[1], **AUTO),
     "fewer steps": lambda: tune(inflate(model()), steps=1, **AUTO),
     "another node's hook": lambda: tune(hooked(), **AUTO),
@@ -160,9 +172,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
-def test_anything_else_is_tuned(trained, other):
-    tune(inflate(model()), **AUTO)
-    trained.clear()
+def test_anything_else_is_tuned(tuned_before, trained, other):
     other()
     assert trained
 
@@ -218,10 +228,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("attempt, words", REFUSED.values(), ids=REFUSED)
-def test_a_state_of_another_tuning_is_refused(states, attempt, words):
-    tune(inflate(model()), **AUTO)
+def test_a_state_of_another_tuning_is_refused(tuned_before, attempt, words):
     with pytest.raises(pack("ei2_modules.errors").EI2Error, match=words):
-        attempt(the_state(states).name)
+        attempt(tuned_before.name)
 
 
 def half(path):
@@ -259,13 +268,11 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage, words", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_state_is_refused_by_name_and_passed_over_by_auto(states, caplog, trained, damage, words):
-    tune(inflate(model()), **AUTO)
-    path = the_state(states)
+def test_a_damaged_state_is_refused_by_name_and_passed_over_by_auto(tuned_before, caplog, trained, damage, words):
+    path = tuned_before
     damage(path)
     with pytest.raises(pack("ei2_modules.errors").WeightsError, match=words):
         tune(inflate(model()), resume=path.name)
-    trained.clear()
     tune(inflate(model()), resume="auto")
     assert len(trained) == 2 and words in caplog.text
 

@@ -4,9 +4,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from mini import inflate, model, pack, run, tune
 
-run_card = pack("nodes.host.tuning.run_card")
+from .mini import inflate, model, pack, run, tune
+
+run_card, prompt_graph = pack("nodes.host.tuning.run_card"), pack("nodes.host.prompt_graph")
 
 GRAPH = {
     "1": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["9", 1], "text": "a rabbit in the grass"}},
@@ -35,13 +36,13 @@ WORDS = {"one": "a rabbit in the grass", "linked": "a fox", "two": "a rabbit in 
 
 @pytest.mark.parametrize("name", WORDS)
 def test_the_words_behind_an_input(name):
-    assert run_card.words_behind(GRAPH, "5", name) == WORDS[name]
+    assert prompt_graph.words_behind(GRAPH, "5", name) == WORDS[name]
 
 
 @pytest.mark.parametrize("graph, node", [(None, None), (GRAPH, None), (GRAPH, "78"), ({}, "5")])
 def test_no_graph_no_words(graph, node):
-    assert run_card.words_behind(graph, node, "one") is None
-    assert run_card.words_behind(GRAPH, "5", "no such input") is None
+    assert prompt_graph.words_behind(graph, node, "one") is None
+    assert prompt_graph.words_behind(GRAPH, "5", "no such input") is None
 
 
 def test_the_card_lies_beside_the_weights_and_in_their_header(folders, monkeypatch):

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 
 import pytest
-from in_process import pack
+
+from tools.server.in_process import pack
 
 SNAPSHOT = Path(__file__).with_name("schema.json")
 LOCALES = Path(__file__).resolve().parents[2] / "locales"

@@ -4,15 +4,9 @@ import comfy.ldm.modules.attention
 import comfy.model_management
 import pytest
 import torch
-from mini import caption, clip, inflate, model, pack, plain_sample, tune
 
-
-def tensors(weights):
-    return weights.tensors.queries | weights.tensors.temporal
-
-
-def same(a, b):
-    return all(torch.equal(tensors(a)[k], tensors(b)[k]) for k in tensors(a))
+from ..same import same, tensors
+from .mini import caption, clip, inflate, model, pack, plain_sample, tune
 
 
 def test_outputs():
@@ -164,14 +158,14 @@ def test_stopping_keeps_the_work_and_the_host(folders, monkeypatch, at, error):
     m = model()
     before = plain_sample(m)
     progress = pack("nodes.host.tuning.preview").TuningProgress
-    original = progress.step
+    original = progress.after_step
 
-    def stop(self, step, *pictures):
-        if step.number == at:
+    def stop(self, number, *pictures):
+        if number == at:
             raise error()
-        original(self, step, *pictures)
+        original(self, number, *pictures)
 
-    monkeypatch.setattr(progress, "step", stop)
+    monkeypatch.setattr(progress, "after_step", stop)
     with pytest.raises(error):
         tune(inflate(m), steps=5)
     saved = list((folders / "output" / "ei2").glob("unfinished_*.safetensors"))
@@ -216,7 +210,7 @@ def test_fp16_that_never_finds_a_finite_gradient_is_said(monkeypatch, folders):
 def test_a_full_disk_does_not_hide_the_cancel(folders, monkeypatch, caplog):
     storage, progress = pack("nodes.host.files.weights_folder"), pack("nodes.host.tuning.preview").TuningProgress
     stop = comfy.model_management.InterruptProcessingException
-    monkeypatch.setattr(progress, "step", lambda *args: (_ for _ in ()).throw(stop()))
+    monkeypatch.setattr(progress, "after_step", lambda *args: (_ for _ in ()).throw(stop()))
     monkeypatch.setattr(storage, "save", lambda *args: (_ for _ in ()).throw(OSError("No space left on device")))
     with pytest.raises(stop):
         tune(inflate(model()))

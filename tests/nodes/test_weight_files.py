@@ -8,7 +8,8 @@ import comfy.utils
 import folder_paths
 import pytest
 import torch
-from mini import inflate, model, pack, plain_sample, run, tune
+
+from .mini import inflate, model, pack, plain_sample, run, tune
 
 
 @pytest.fixture

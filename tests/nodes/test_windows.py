@@ -5,9 +5,10 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-from mini import caption, clip, custom_advanced, inflate, invert, model, run, sample, tune
 
 import nodes
+
+from .mini import caption, clip, custom_advanced, inflate, invert, model, run, sample, tune
 
 LONG = 20
 PER_FRAME = {"mode": "custom", "attention": "per-frame", "temporal_module": "none"}

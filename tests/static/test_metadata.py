@@ -1,4 +1,4 @@
-"""Files that say the same thing must agree: requirements, version, node list, help pages, templates, links."""
+"""Files that say the same thing must agree: requirements, version, node list, help pages, templates."""
 
 import ast
 import hashlib
@@ -165,23 +165,3 @@ def test_saved_workflows_are_what_was_released():
 
 def test_the_version_has_saved_workflows():
     assert any(path.startswith(f"{version()}/") for path in RELEASED)
-
-
-def relative_links(text: str) -> list[str]:
-    found = re.findall(r"\]\(\s*<?([^)\s>]+)", text) + re.findall(r"(?:src|href)=[\"']([^\"']+)", text)
-    return [link.split("#")[0] for link in found if not re.match(r"#|[a-z]+:", link)]
-
-
-def test_links_of_the_readme_lead_somewhere():
-    assert [link for link in relative_links(read("README.md")) if not (ROOT / link).exists()] == []
-
-
-@pytest.mark.parametrize(
-    ("text", "links"),
-    [
-        ("[a](b.md) ![c](d/e.jpg 'title') [f](https://g) [h](#i) [j](k.md#l)", ["b.md", "d/e.jpg", "k.md"]),
-        ('<img src="a.png"> <a href="mailto:b">', ["a.png"]),
-    ],
-)
-def test_links_are_found(text, links):
-    assert relative_links(text) == links

@@ -2,17 +2,15 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
-import video_files
-
-sys.path.append(str(Path(__file__).resolve().parents[2]))
 from ei2_modules.demo import clips, scenes
 
+from .. import ROOT
+from ..demo import video_files
 from .jobs import NEEDED, TABLE
 
-TEMPLATE = Path(__file__).resolve().parents[2] / "workflows" / "00_demo_model.json"
+TEMPLATE = ROOT / "workflows" / "00_demo_model.json"
 RATE = 8  # frames a second
 ROWS = (  # shape, colour, background, motion, what it shall show
     ("circle", "red", "blue", "slide", "a yellow circle moving on a blue background"),

@@ -11,12 +11,14 @@ import csv
 import hashlib
 import io
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ei2_modules.files import names
+
 TABLE = "jobs.csv"
 NEEDED = ("clip", "caption", "prompt")
-NAME = re.compile(r"\w[\w .()+-]{0,80}")  # what Save EI² Weights takes too
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,15 @@ def _rows(path: Path) -> list[tuple[int, dict]]:
         raise ValueError(f"{path} is not UTF-8: save it as 'CSV UTF-8'.") from error
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = [_column(name.strip()) for name in reader.fieldnames or []]
     _check_heading(path, reader.fieldnames)
     rows = [(reader.line_num, row) for row in reader]
     return [(line, row) for line, row in rows if any(row.values())]
+
+
+def _column(name: str) -> str:
+    """Ours may be written Clip or CLIP; a node's input is as ComfyUI has it."""
+    return name.lower() if name.lower() in (*NEEDED, "name") else name
 
 
 def _check_heading(path: Path, names: list[str]) -> None:
@@ -76,8 +83,14 @@ def _check_heading(path: Path, names: list[str]) -> None:
 def _job(folder: Path, row: dict) -> Job:
     text = {name: (value or "").strip() for name, value in row.items() if isinstance(name, str)}
     settings = {name: value for name, value in text.items() if "." in name and value}
-    name = text.get("name") or Path(text["clip"]).stem
-    return Job(name, folder / text["clip"], text["caption"], text["prompt"], settings)
+    name = names.composed(text.get("name") or Path(text["clip"]).stem)
+    return Job(name, _clip(folder, text["clip"]), text["caption"], text["prompt"], settings)
+
+
+def _clip(folder: Path, name: str) -> Path:
+    """The table and the disk may write "é" in different ways."""
+    ways = [folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    return next((path for path in ways if path.is_file()), folder / name)
 
 
 def _faults(folder: Path, row: dict) -> list[str]:
@@ -87,8 +100,9 @@ def _faults(folder: Path, row: dict) -> list[str]:
         wrong.append('more cells than the heading: put text with commas in quotes, "like, this".')
     if row["clip"] and not job.clip.is_file():
         wrong.append(f"there is no file {job.clip}.")
-    if job.name and not NAME.fullmatch(job.name):
-        wrong.append(f"{job.name!r} cannot name a result: give a name of letters and digits in the column name.")
+    fault = job.name and names.name_fault(job.name)
+    if fault:
+        wrong.append(f"{job.name!r} cannot name a result: {fault}. Give another in the column name.")
     return wrong
 
 

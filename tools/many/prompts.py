@@ -4,8 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from api_prompt import NOT_RUN, find, to_prompt
-
+from ..server.api_prompt import NOT_RUN, find, to_prompt
 from .jobs import Job
 
 MUTED, BYPASSED = 2, 4  # a node's mode in a saved workflow

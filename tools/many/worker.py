@@ -11,11 +11,12 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..server.client import Client, Gone, Refused, Unreachable, failure, figures, saved_files
 from . import prompts, results
-from .client import Client, Gone, Refused, Unreachable, failure, figures, saved_files
 from .job_queue import JobQueue
 from .jobs import Job
 from .report import Report, duration
+from .turned import upright
 
 POLL = 0.5  # seconds between two questions
 LONGEST_PAUSE = 15  # seconds, between two questions to a server that does not answer
@@ -164,7 +165,8 @@ class Worker(threading.Thread):
         name, prompt_id = entry["data"]["name"], str(uuid.uuid4())
         job, digest = self.shared.jobs[name], self.shared.cards[name]["clip"]
         plain = re.sub(r"[^A-Za-z0-9_-]", "_", job.clip.stem)
-        clip = self.client.upload(job.clip, f"{plain}-{digest[:8]}{job.clip.suffix}")
+        with upright(job.clip) as file:
+            clip = self.client.upload(file, f"{plain}-{digest[:8]}{file.suffix}")
         prompt = prompts.make(self.shared.workflow, self.object_info, job, clip)
         self.queue.sent(entry, self.url, prompt_id)
         self.client.queue(prompt, prompt_id)

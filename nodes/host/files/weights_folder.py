@@ -2,18 +2,17 @@
 
 import json
 import logging
-import re
 from pathlib import Path
 
 import folder_paths
 
 from ....ei2_modules.errors import EI2Error
+from ....ei2_modules.files import names
 from ....ei2_modules.inflation import weights as tuned_weights
 from ....ei2_modules.inflation.weights import EI2Weights
 
 FOLDER = "ei2"
 PLACES = ("output/ei2", "models/ei2")
-_NAME = re.compile(r"\w[\w .()+-]{0,99}")
 
 
 def register_folders() -> None:
@@ -32,12 +31,8 @@ def directory(place: str) -> Path:
 
 def name_fault(name: str) -> str | None:
     """Why a file name is refused, or None."""
-    if _NAME.fullmatch(name) and ".." not in name and name == name.strip():
-        return None
-    return (
-        f"{name!r} cannot be a file name: use letters, digits, spaces and . _ - + ( ), no folders and no '..'. "
-        "Choose the folder with the folder input."
-    )
+    fault = names.name_fault(name)
+    return fault and f"{name!r} cannot be a file name: {fault}. Choose the folder with the folder input."
 
 
 def list_files() -> list[str]:
@@ -67,7 +62,7 @@ def save(weights: EI2Weights, name: str, place: str) -> Path:
         raise EI2Error(fault or f"{place!r} is not one of {', '.join(PLACES)}.")
     if not weights.tensors.learnt():
         raise EI2Error(f"These weights are not saved: {nothing_learnt(weights)}")
-    target = directory(place)
+    target, name = directory(place), names.composed(name)
     try:
         target.mkdir(parents=True, exist_ok=True)
         folder, filename, counter, _, _ = folder_paths.get_save_image_path(name, str(target))

@@ -42,7 +42,7 @@ class Demand:
     def of(cls, samples: torch.Tensor, dtype: torch.dtype, model: ModelPatcher, trained: int) -> "Demand":
         """Without checkpointing. trained: how many numbers."""
         frames, _, height, width = samples.shape
-        unet, factor = model.model.diffusion_model, getattr(model.model.latent_format, "spatial_downscale_ratio", 8)
+        unet, factor = model.model.diffusion_model, getattr(model.model.latent_format, "spacial_downscale_ratio", 8)
         casts = sum(p.numel() for p in unet.parameters() if p.dtype != dtype) * dtype.itemsize
         wide = unet.model_channels, attended_channels(unet)
         return cls(frames, height, width, dtype, False, *wide, casts, 12 * trained, factor)

@@ -10,6 +10,7 @@ from comfy.sd import VAE
 from PIL import Image
 
 from .. import plots
+from ..attempt import attempt
 from ..progress import Progress, show_text, to_pil
 from .guider import PREVIEW_STEPS
 from .preflight import STEP_PASSES, duration
@@ -39,11 +40,11 @@ class TuningProgress:
         mm.throw_exception_if_processing_interrupted()
         due, now = self._due(number), time.monotonic()
         if due:
-            self._look(clean, sample)
+            attempt("The picture of this step is left out", self._look, clean, sample)
             self.cost = time.monotonic() - now
             self.spent += self.cost
         tell = due or now - self.told >= TELL_EVERY or number == self.steps
-        self.progress.advance(image=self._picture() if tell else None)
+        self.progress.advance(image=attempt("The picture is left out", self._picture)[0] if tell else None)
         if tell:
             self.told = now
             self._tell(number)

@@ -1,0 +1,1 @@
+"""What the benchmarks share: models of random weights, a count of bytes, the report."""

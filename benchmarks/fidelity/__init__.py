@@ -1,0 +1,1 @@
+"""How near what the pack makes comes to what it should be."""

@@ -1,0 +1,1 @@
+"""Fastest first: static, modules, benchmarks, nodes, tools, host. `python dev.py test` runs them."""

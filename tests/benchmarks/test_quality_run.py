@@ -1,0 +1,25 @@
+"""A run of the quality benchmark, with the shipped model in the real host, gives every figure."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks.quality import report
+from benchmarks.quality.cases import METHODS, Settings, cases
+from benchmarks.quality.run import Editor
+
+
+@pytest.mark.parametrize("method", ["per-frame", "Tune-A-Video", "EI² r=2"])
+def test_a_run_gives_every_figure(method, tmp_path):
+    case, settings = cases()[0], Settings(steps=1, ddim_steps=2)
+    with torch.inference_mode():
+        row = Editor().run(case, method, 33, settings, tmp_path / "x.png")
+    assert (tmp_path / "x.png").exists()
+    json.dumps(row, allow_nan=False)
+    row |= {"clip": case.name, "method": method, "steps": 1}
+    known = report.figures(row)
+    assert set(report.HEADINGS) <= set(known)
+    assert (known["mean_shift"] is None) == (METHODS[method].temporal == "none")
+    if method == "EI² r=2":
+        assert known["mean_shift_before"] == 0  # zero-query: no effect before tuning

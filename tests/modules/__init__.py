@@ -1,0 +1,1 @@
+"""`ei2_modules` alone: the mathematics, without ComfyUI."""

@@ -1,0 +1,1 @@
+"""The nodes in the real host, in this process, on miniature models."""

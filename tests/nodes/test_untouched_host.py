@@ -1,0 +1,46 @@
+"""No function, class or method of ComfyUI differs after importing the pack and running every node."""
+
+import pytest
+import torch
+
+from tools.server.in_process import pack
+
+from .. import host_as_it_was
+from .mini import caption, clip, inflate, invert, model, run, sample, tune
+
+
+@pytest.fixture
+def ways(folders):
+    """Node id -> what runs it."""
+    tuned, weights, _ = tune(inflate(model()))
+    noise = invert(tuned)[0]
+    red, blue = {"shape": "circle", "colour": "red"}, {"background": "blue", "motion": "slide", "frames": 2}
+    path = pack("nodes.host.files.weights_folder").save(weights, "clip", "output/ei2")
+    return {
+        "EI2InflateUNet": lambda: inflate(model(), weights=weights),
+        "EI2OneShotTune": lambda: tune(inflate(model())),
+        "EI2InvertVideo": lambda: invert(tuned, clip()),
+        "EI2Sampler": lambda: sample(tuned, noise, caption()),
+        "EI2DDIMSampler": lambda: run("sampler.EI2DDIMSampler", model=tuned, latent=noise, seed=0, eta=0.0),
+        "EI2SaveWeights": lambda: run("tuned_weights.SaveWeights", weights=weights, file_name="a", folder="output/ei2"),
+        "EI2LoadWeights": lambda: run("tuned_weights.LoadWeights", file_name=path.name),
+        "EI2VideoMetrics": lambda: run("video_metrics.VideoMetrics", images=torch.rand(2, 16, 16, 3)),
+        "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
+        "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),
+    }
+
+
+def test_nothing_of_the_host_is_replaced(ways, host_before):
+    assert ways.keys() == {node.define_schema().node_id for node in pack("nodes.extension").NODES}
+    for way in ways.values():
+        way()
+    assert host_as_it_was.changed(host_before, host_as_it_was.look()) == []
+
+
+@pytest.mark.parametrize("where", ["module", "method"])
+def test_a_replacement_is_seen(where, host_before, monkeypatch):
+    import comfy.samplers
+
+    owner, name = {"module": (comfy.samplers, "sample"), "method": (comfy.samplers.CFGGuider, "sample")}[where]
+    monkeypatch.setattr(owner, name, lambda *args: None)
+    assert host_as_it_was.changed(host_before, host_as_it_was.look()) != []

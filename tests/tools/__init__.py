@@ -1,0 +1,1 @@
+"""The programs of `dev.py`."""

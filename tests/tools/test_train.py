@@ -1,0 +1,102 @@
+"""Training of the miniature model: a stopped run ends where an uninterrupted one does."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from torch import nn
+
+from tools.train import loop
+
+from ..same import same
+
+STEPS = 6
+
+
+def training(folder, stop_at=None):
+    """The averaged weights and losses of a small model; stopped by an error at a step, if asked."""
+    folder.mkdir(exist_ok=True)
+    steps = []
+
+    def loss(models, random):
+        if len(steps) == stop_at:
+            raise KeyboardInterrupt
+        steps.append(1)
+        return models["norm"](models["linear"](torch.randn(8, 4, generator=random))).float().square().mean()
+
+    log = {"stages": {}}
+    with torch.inference_mode(False), torch.enable_grad():
+        torch.manual_seed(0)
+        models = nn.ModuleDict({"linear": nn.Linear(4, 4), "norm": nn.BatchNorm1d(4)})
+        share = loop.cosine
+        average = loop.train("small", models, loss, STEPS, 0.1, share, Namespace(out=folder, seed=3), log)
+    return average.state_dict(), log["stages"]["small"]["losses"], len(steps)
+
+
+@pytest.fixture
+def save_every_step(monkeypatch):
+    monkeypatch.setattr(loop, "SAVE_EVERY", -1)
+    monkeypatch.setattr(loop, "REPORT_EVERY", 1)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_a_stopped_run_ends_as_an_uninterrupted_one(tmp_path, save_every_step, stop_at):
+    whole, losses, _ = training(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path / "stopped", stop_at)
+    resumed, its_losses, steps = training(tmp_path / "stopped")
+    assert steps == STEPS - stop_at
+    assert its_losses == losses
+    assert same(resumed, whole)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    first, losses, _ = training(tmp_path)
+    again, its_losses, steps = training(tmp_path)
+    assert steps == 0 and its_losses == losses
+    assert same(again, first)
+
+
+def test_the_average_is_no_single_step(tmp_path):
+    average, *_ = training(tmp_path)
+    state = torch.load(tmp_path / "small.pt")
+    assert not torch.equal(average["linear.weight"], state["models"]["linear.weight"])
+
+
+def test_half_a_state_is_never_left(tmp_path, monkeypatch):
+    """A crash in the middle of a save leaves the state before it."""
+    path = tmp_path / "state.pt"
+    loop.keep({"step": 1}, path)
+
+    def crash(state, target):
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", crash)
+    with pytest.raises(OSError):
+        loop.keep({"step": 2}, path)
+    assert torch.load(path) == {"step": 1}
+
+
+def test_a_folder_belongs_to_one_training(tmp_path):
+    options = {"out": tmp_path / "new", "seed": 1, "scenes": 100, "autoencoder_steps": 10, "unet_steps": 10}
+    loop.claim(Namespace(**options))
+    loop.claim(Namespace(**options | {"unet_steps": 20}))  # a longer one goes on
+    for name in ("seed", "scenes", "autoencoder_steps"):
+        with pytest.raises(SystemExit, match="choose another --out"):
+            loop.claim(Namespace(**options | {name: 2}))
+
+
+def test_a_shorter_training_is_not_the_longer_one(tmp_path, monkeypatch):
+    training(tmp_path)
+    monkeypatch.setitem(globals(), "STEPS", 3)
+    with pytest.raises(SystemExit, match="step 6, beyond the 3"):
+        training(tmp_path)
+
+
+def test_the_learning_rate_before_the_last_steps_does_not_depend_on_their_number():
+    short, long = ([loop.held(step, steps) for step in range(8400)] for steps in (12000, 20000))
+    assert short == pytest.approx(long, abs=1e-12)
+    assert short[0] < 0.02 and short[99] > 0.99 and short[8000] == 0.5  # rises, is full, is held
+    last = [loop.held(step, 12000) for step in range(8400, 12000)]
+    assert sorted(last, reverse=True) == last and last[-1] == pytest.approx(0.01, abs=1e-3)

@@ -1,0 +1,79 @@
+"""Redraws the picture beside every template, those of the help pages, and docs/*.png of the editor, in the real editor.
+
+Names after the command, such as 00_demo_model: only these templates.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from .. import ROOT
+from ..server import editor
+from ..server.comfy_server import CACHE, Server
+from . import template_files
+
+GUIDE = ("01_first_edit", ROOT / "docs" / "graph.png")  # the template that the guide shows
+BLUEPRINT = ("EI² one-shot edit", ROOT / "docs" / "blueprint.png")
+EMPTY = {"nodes": [], "links": [], "version": 0.4}
+SMALL = {"ImageScale": {"width": 64, "height": 64}, "EI2OneShotTune": {"steps": 20}}
+LONG = {"ImageFromBatch": {"length": 24}, "EI2InvertVideo": {"steps": 10}}
+CHANGES = {"00_demo_model": {}, "05_long_clip": SMALL | LONG}  # others: SMALL
+
+HELP = {  # which template shows a node for its help page
+    "00_demo_model": ["EI2LoadDemoModel", "EI2DemoClip", "EI2InflateUNet", "EI2OneShotTune", "EI2InvertVideo",
+                      "EI2Sampler", "EI2VideoMetrics"],
+    "01_first_edit": ["EI2SaveWeights"],
+}  # fmt: skip
+ALONE = ("EI2LoadWeights", "EI2DDIMSampler")  # in no template, or muted
+
+
+def main() -> None:
+    names = sys.argv[1:] or sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    with Server(CACHE / "pictures") as server:
+        template_files.stage(server, 24)
+        with editor.editor(server, 2400, 1200) as page:
+            for name in names:
+                server.request("/free", {"free_memory": True})  # or what templates share would not be run again
+                draw(page, ROOT / "workflows" / f"{name}.json")
+            for node in ALONE:
+                editor.load(page, EMPTY)
+                page.evaluate("type => app.graph.add(LiteGraph.createNode(type))", node)
+                draw_node(page, node)
+            draw_blueprint(page)
+
+
+def draw(page, path: Path) -> None:
+    shot = CACHE / "pictures" / "graph.png"
+    editor.load(page, json.loads(path.read_text(encoding="utf-8")))
+    shutil.rmtree(CACHE / "pictures" / "output" / "ei2", ignore_errors=True)  # or the tuning would be found done
+    faults = editor.run(page, CHANGES.get(path.stem, SMALL), seconds=1200)
+    if faults:
+        raise SystemExit(f"{path.stem}: {faults[0]}")
+    editor.picture(page, shot)
+    for node in HELP.get(path.stem, ()):
+        draw_node(page, node)
+    thumbnail = Image.open(shot).convert("RGB")
+    thumbnail.thumbnail((1024, 1024), Image.Resampling.LANCZOS)
+    thumbnail.save(path.with_suffix(".jpg"), quality=85)
+    if path.stem == GUIDE[0]:
+        GUIDE[1].write_bytes(shot.read_bytes())
+
+
+def draw_blueprint(page) -> None:
+    editor.load(page, EMPTY)
+    editor.put_in(page, BLUEPRINT[0])
+    draw_node(page, page.evaluate("app.graph._nodes[0].type"), BLUEPRINT[1])
+
+
+def draw_node(page, node: str, path: Path | None = None) -> None:
+    """For its help page; few colours are enough."""
+    path = path or ROOT / "web" / "docs" / f"{node}.png"
+    editor.picture(page, path, node)
+    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`python dev.py train`: the miniature model that ships with the pack."""
