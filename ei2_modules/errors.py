@@ -19,3 +19,15 @@ class DivergedError(EI2Error):
             "Try a lower learning rate, or precision bf16 or fp32 instead of fp16."
         )
         self.step = step
+
+
+class UnmovedError(EI2Error):
+    """Tuning changed nothing of what it should train."""
+
+    def __init__(self, step: int, what: str):
+        super().__init__(
+            f"After step {step} not one of {what} has moved: the losses are real, but nothing of what is learnt would "
+            "be saved. Either the model's weights are of a kind that cannot be trained from (load the checkpoint with "
+            "ComfyUI's own loader in fp16, bf16 or fp32), or another node replaces what should be trained (put it "
+            "behind One-Shot Tune)."
+        )

@@ -64,6 +64,13 @@ class InflateUNet(io.ComfyNode):
                     optional=True,
                     tooltip="Tuned weights from One-Shot Tune or Load EI² Weights, for this very checkpoint.",
                 ),
+                io.Boolean.Input(
+                    "allow_mismatch",
+                    default=False,
+                    optional=True,
+                    tooltip="Off: weights tuned on another checkpoint are refused. On: only a warning in the log, as "
+                    "long as the shapes are the same.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="MODEL", tooltip="The inflated model.")],
         )
@@ -73,8 +80,9 @@ class InflateUNet(io.ComfyNode):
         return check_choices(cls, mode=mode, temporal_module=temporal_module, attention=attention, stam_init=stam_init)
 
     @classmethod
-    def execute(cls, model, mode, coarse_ratio, temporal_module, attention, stam_init, seed, weights=None):
+    def execute(cls, model, mode, coarse_ratio, temporal_module, attention, stam_init, seed, weights=None,
+                allow_mismatch=False):  # fmt: skip
         options = InflateOptions.from_mode(
             mode, attention, temporal_module, coarse_ratio=coarse_ratio, stam_init=stam_init, seed=seed
         )
-        return io.NodeOutput(inflate(model, options, weights))
+        return io.NodeOutput(inflate(model, options, weights, allow_mismatch))

@@ -132,7 +132,7 @@ class OneShotTune(io.ComfyNode):
         start = weights or inflated.weights
         job = TuningJob(
             model,
-            inflated.starting_from(start),
+            inflated.starting_from(start, model),
             samples,
             texts,
             TuningOptions(steps, learning_rate, seed, window=window),
@@ -157,7 +157,8 @@ class OneShotTune(io.ComfyNode):
             raise
         kept.finished()
         tuned = run.weights()
-        return io.NodeOutput(inflate(model, job.inflated.options, tuned), tuned, {"loss": list(run.losses)})
+        again = inflate(model, job.inflated.options, tuned, inflated.allow_mismatch)
+        return io.NodeOutput(again, tuned, {"loss": list(run.losses)})
 
     @classmethod
     def _caption(cls) -> str | None:

@@ -1,6 +1,5 @@
 """'Save EI² Weights' and 'Load EI² Weights'."""
 
-from ..ei2_modules.inflation import weights as tuned_weights
 from .host.api import CATEGORY, WEIGHTS, check_choices, io, ui
 from .host.files import weights_folder
 
@@ -71,4 +70,4 @@ class LoadWeights(io.ComfyNode):
 
     @classmethod
     def execute(cls, file_name):
-        return io.NodeOutput(tuned_weights.load(weights_folder.find(file_name)))
+        return io.NodeOutput(weights_folder.load(file_name))

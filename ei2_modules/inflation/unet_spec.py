@@ -27,6 +27,10 @@ class UNetSpec:
         """[path, d, heads] of every block: the shape part of a tuned file's header."""
         return [[b.path, b.dim, b.heads] for b in self.blocks]
 
+    def key_paths(self) -> list[str]:
+        """The key projections beside them, which nothing here changes."""
+        return [f"{b.path}.{attn}.to_k" for b in self.blocks for attn in ("attn1", "attn2")]
+
     def query_paths(self) -> list[str]:
         """Modules whose query projection is tuned: attn1.to_q and attn2.to_q of every block (section 5)."""
         return [f"{b.path}.{attn}.to_q" for b in self.blocks for attn in ("attn1", "attn2")]

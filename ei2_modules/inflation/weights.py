@@ -16,12 +16,11 @@ from torch import Tensor
 from ..config import InflateOptions
 from ..errors import WeightsError
 from ..files import safetensors_file
-from ..files.fingerprint import FINGERPRINT_TOLERANCE, distance
 from .temporal_bank import TemporalBank
 from .unet_spec import Block, UNetSpec
 
-FORMAT = 2
-READABLE = (1, 2)  # 1 had no checksum
+FORMAT = 3
+READABLE = (1, 2, 3)  # 1 had no checksum, and the fingerprints of 1 and 2 no queries
 QUERY_PREFIX, QUERY_SUFFIX = "diffusion_model.", ".diff"
 TEMPORAL_PREFIX = "ei2.temporal."
 
@@ -32,6 +31,10 @@ class TunedTensors:
 
     queries: dict[str, Tensor]
     temporal: dict[str, Tensor]
+
+    def learnt(self) -> bool:
+        """Whether any query differs from the base: after a single step of tuning nearly all do."""
+        return any(bool(difference.any()) for difference in self.queries.values())
 
 
 @dataclass(frozen=True)
@@ -67,33 +70,6 @@ def make_header(spec: UNetSpec, options: InflateOptions, fingerprint: list, run:
     return Header(asdict(options), spec.family, spec.prediction, spec.widths(), fingerprint, run)
 
 
-def check_fits(header: Header, spec: UNetSpec, options: InflateOptions | None, fingerprint: list) -> None:
-    """Raise WeightsError, naming both sides, unless the weights were tuned for this model and these options."""
-    if (header.family, header.prediction) != (spec.family, spec.prediction):
-        raise WeightsError(
-            f"These weights were tuned on a {header.family} model with {header.prediction}-prediction; this model is "
-            f"{spec.family} with {spec.prediction}-prediction. Load the checkpoint they were tuned on."
-        )
-    if header.widths != spec.widths():
-        raise WeightsError(
-            f"These weights fit a UNet of {_widths(header.widths)}; this model has {_widths(spec.widths())}. "
-            "Load the checkpoint they were tuned on."
-        )
-    far = distance(header.fingerprint, fingerprint)
-    if not far <= FINGERPRINT_TOLERANCE:  # also when it is not a number
-        raise WeightsError(
-            f"These weights were tuned on another {spec.family} checkpoint: its fingerprint begins "
-            f"{_short(header.fingerprint)}, this model's {_short(fingerprint)} (distance {far:.3f}, allowed "
-            f"{FINGERPRINT_TOLERANCE}). Load the checkpoint they were tuned on, or tune again on this one."
-        )
-    for name in ("attention", "temporal") if options is not None else ():
-        if getattr(options, name) != header.options[name]:
-            raise WeightsError(
-                f"These weights were tuned with {name} {header.options[name]!r}, but the node asks for "
-                f"{getattr(options, name)!r}. Choose the mode they were tuned with."
-            )
-
-
 def save(path: Path, weights: EI2Weights) -> None:
     """Write whole or not at all."""
     tensors = {QUERY_PREFIX + k + QUERY_SUFFIX: t for k, t in weights.tensors.queries.items()}
@@ -124,7 +100,7 @@ def _parse_header(name: str, metadata: dict) -> Header:
         raw = json.loads(metadata["ei2"])
         written = raw["format"]
         if written not in READABLE:
-            known = " and ".join(map(str, READABLE))
+            known = f"{READABLE[0]} to {READABLE[-1]}"
             raise WeightsError(f"{name} has format {written}; this version reads {known}. Update the pack.")
         if written > 1 and safetensors_file.CHECKSUM not in metadata:
             raise KeyError("no checksum")
@@ -177,11 +153,3 @@ def _strip(tensors: dict, prefix: str, suffix: str) -> dict:
         for k, t in tensors.items()
         if k.startswith(prefix) and k.endswith(suffix)
     }
-
-
-def _widths(widths: list) -> str:
-    return f"{len(widths)} blocks {'/'.join(str(d) for d in dict.fromkeys(w[1] for w in widths))} wide"
-
-
-def _short(fingerprint: list) -> str:
-    return " ".join(f"{v:+.2f}" for v in fingerprint[:3])

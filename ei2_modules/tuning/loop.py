@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..config import TuningOptions
 from ..diffusion.objective import add_noise, diffusion_loss
-from ..errors import DivergedError
+from ..errors import DivergedError, UnmovedError
+from .own_copy import own_copy
 from .trainables import Trainables
 
 
@@ -24,6 +25,7 @@ class Step:
     number: int  # counted from 1
     loss: float
     grad_norm: float  # before clipping
+    unmoved: tuple[str, ...] = ()  # query projections that the first step left as they were
 
 
 class Tuning:
@@ -38,6 +40,7 @@ class Tuning:
         self.optimiser = make_optimiser(trainables, options)
         self.scaler = torch.amp.GradScaler(device.type, enabled=loss_scaling)
         self.generator = torch.Generator().manual_seed(options.seed)
+        self._moved = False  # whether a step has been seen to change what is trained
 
     @property
     def done(self) -> int:
@@ -52,7 +55,8 @@ class Tuning:
         denoise(x, sigma, frames): differentiable; x (n, c, h, w) in VE units, sigma (n,), frames of the clip -> x0.
         clean: (n, c, h, w) latents, scaled as the model takes them. sigma_table: (1000,). Of a clip longer than
         `options.window` each step sees another run of so many frames.
-        Raises DivergedError before a loss or gradient that is not finite can touch the weights.
+        Raises DivergedError before a loss or gradient that is not finite can touch the weights, and UnmovedError when
+        a first step did not touch them.
         """
         while self.done < self.options.steps:
             frames, noise, sigma = draw(clean, sigma_table, self.generator, self.options.window)
@@ -66,15 +70,33 @@ class Tuning:
         if not torch.isfinite(loss):
             raise DivergedError(number, "loss")
         scaler.scale(loss).backward()
-        grad_norm = self._clip(number)
+        grad_norm, scale = self._clip(number), scaler.get_scale()
+        before = None if self._moved else self._trained()
         scaler.step(optimiser)
         scaler.update()
         if scaler.is_enabled() and scaler.get_scale() < 1:  # halved at every overflow: it never found a finite step
             raise DivergedError(number, "gradient")
+        skipped = scaler.get_scale() < scale
+        unmoved = () if before is None or skipped else self._unmoved(before, number)
         optimiser.zero_grad(set_to_none=True)
         self.trainables.power_iteration()
         self.losses.append(loss.item())
-        return Step(number, self.losses[-1], grad_norm)
+        return Step(number, self.losses[-1], grad_norm, unmoved)
+
+    def _trained(self) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """What will be saved of the queries, and the temporal modules."""
+        return self.trainables.differences(), [own_copy(p) for p in self.trainables.bank.parameters()]
+
+    def _unmoved(self, before: tuple[dict[str, Tensor], list[Tensor]], number: int) -> tuple[str, ...]:
+        """Query projections that are as before. Raises UnmovedError when all are, or all of the temporal modules."""
+        (queries, bank), (queries_now, bank_now) = before, self._trained()
+        still = tuple(path for path, w in queries.items() if torch.equal(w, queries_now[path]))
+        if len(still) == len(queries):
+            raise UnmovedError(number, f"the {len(queries)} query projections")
+        if bank and all(map(torch.equal, bank, bank_now)):
+            raise UnmovedError(number, f"the {len(bank)} tensors of the temporal modules")
+        self._moved = True
+        return still
 
     def _clip(self, number: int) -> float:
         self.scaler.unscale_(self.optimiser)

@@ -11,6 +11,7 @@ from ..config import InflateOptions
 from ..inflation.temporal_bank import TemporalBank, fresh_bank
 from ..inflation.unet_spec import UNetSpec
 from ..inflation.weights import TunedTensors
+from .own_copy import own_copy
 
 
 class Trainables(nn.Module):
@@ -30,9 +31,9 @@ class Trainables(nn.Module):
     ):
         super().__init__()
         self.spec, self.options = spec, options
-        self.base = {path: w.detach().float().clone() for path, w in base_queries.items()}
+        self.base = {path: own_copy(w, torch.float32) for path, w in base_queries.items()}
         self.query_weights = nn.ParameterList(
-            nn.Parameter(w + start.queries[path].to(w) if start else w.clone()) for path, w in self.base.items()
+            nn.Parameter(w + start.queries[path].to(w) if start else own_copy(w)) for path, w in self.base.items()
         )
         self.bank = self._start_bank(start)
 
@@ -48,6 +49,11 @@ class Trainables(nn.Module):
         """Path of a query projection -> its trained weight."""
         return dict(zip(self.base, self.query_weights, strict=True))
 
+    @torch.no_grad()
+    def differences(self) -> dict[str, Tensor]:
+        """Of the queries to the base: what will be saved."""
+        return {path: w - self.base[path] for path, w in self.queries().items()}
+
     def count(self) -> int:
         """Number of trained numbers."""
         return sum(p.numel() for p in self.parameters())
@@ -61,6 +67,6 @@ class Trainables(nn.Module):
     @torch.no_grad()
     def export(self) -> TunedTensors:
         """Query differences and folded temporal modules, fp32 on the CPU."""
-        queries = {path: (w - self.base[path]).cpu() for path, w in self.queries().items()}
+        queries = {path: difference.cpu() for path, difference in self.differences().items()}
         temporal = {name: t.cpu() for name, t in self.bank.folded(self.options.stam_init).items()}
         return TunedTensors(queries, temporal)

@@ -10,6 +10,7 @@ from comfy.controlnet import ControlBase
 
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.inflation.unet_spec import UNetSpec
+from ...ei2_modules.tuning.own_copy import own_copy
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def out_of_inference_mode(value: Any) -> Any:
         return {k: out_of_inference_mode(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(out_of_inference_mode(v) for v in value)
-    return value.clone() if hasattr(value, "is_inference") and value.is_inference() else value
+    return own_copy(value) if isinstance(value, torch.Tensor) and value.is_inference() else value
 
 
 def has_control(conditioning: list) -> bool:

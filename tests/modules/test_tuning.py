@@ -7,7 +7,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from ei2_modules.config import InflateOptions, TuningOptions
 from ei2_modules.diffusion.objective import add_noise, diffusion_loss
-from ei2_modules.errors import DivergedError, EI2Error
+from ei2_modules.errors import DivergedError, EI2Error, UnmovedError
 from ei2_modules.inflation.temporal_bank import TemporalBank, fresh_bank
 from ei2_modules.tuning.loop import Tuning, draw
 
@@ -44,6 +44,49 @@ def test_everything_listed_is_trained():
     assert trainables.count() == sum(p.numel() for p in before.values())
     still = [n for n, p in trainables.named_parameters() if torch.equal(p, before[n])]
     assert not still
+
+
+def shared(trainables):
+    """The base lies in the memory that is trained, as with a class of tensors that clones itself into itself."""
+    trainables.base = {path: w.data for path, w in trainables.queries().items()}
+
+
+def detached(*kinds):
+    def change(trainables):
+        for parts in kinds:
+            for p in parts(trainables):
+                p.requires_grad_(False)
+
+    return change
+
+
+STILL = {
+    "queries that share the memory of the base": (shared, "not one of the 4 query projections has moved"),
+    "queries without gradients": (detached(lambda t: t.query_weights), "not one of the 4 query projections has moved"),
+    "temporal modules without gradients": (detached(lambda t: t.bank.parameters()), "tensors of the temporal modules"),
+}
+
+
+@pytest.mark.parametrize("case", STILL.values(), ids=STILL)
+@pytest.mark.parametrize("started", [False, True])
+def test_a_tuning_that_moves_nothing_stops_after_its_first_step(case, started):
+    change, message = case
+    trainables = make()
+    if started:
+        run(trainables)
+        trainables = make(start=trainables.export())
+    change(trainables)
+    tuning = Tuning(trainables, TuningOptions(steps=4))
+    with pytest.raises(UnmovedError, match=message):
+        list(tuning.steps(denoiser(trainables), clip(), SIGMAS, "eps"))
+    assert tuning.done == 0, "and there is nothing to keep"
+
+
+def test_some_queries_without_gradients_are_named():
+    trainables = make()
+    trainables.query_weights[2].requires_grad_(False)
+    first, *others = run(trainables)
+    assert first.unmoved == ("blocks.1.attn1.to_q",) and not any(step.unmoved for step in others)
 
 
 def amplified(trainables, gain):

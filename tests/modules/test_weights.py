@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from dataclasses import replace
 from random import Random
 
@@ -14,13 +15,14 @@ from safetensors.torch import load_file, save_file
 from ei2_modules.config import InflateOptions
 from ei2_modules.errors import EI2Error, WeightsError
 from ei2_modules.files import safetensors_file
-from ei2_modules.files.fingerprint import distance, fingerprint
+from ei2_modules.files.fingerprint import Fingerprint, distance, fingerprint
 from ei2_modules.inflation import weights
+from ei2_modules.inflation.fit import check_fits
 
 from .toy import base, make, spec
 
 OPTIONS = InflateOptions(stam_init="random")
-PRINT = fingerprint(list(base(spec()).values()))
+PRINT = [1.0, -0.5, 0.25, 2.0, *fingerprint(list(base(spec()).values()))]  # of keys, and of queries
 
 
 def tuned():
@@ -83,7 +85,7 @@ DAMAGE = {
     "header is no JSON": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": "{"}), "damaged"),
     "header is no object": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": "[]"}), "damaged"),
     "header lacks entries": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": '{"format": 1}'}), "damaged"),
-    "newer format": (lambda p: rewrite(p, metadata=edit_header(format=3)), "format 3"),
+    "newer format": (lambda p: rewrite(p, metadata=edit_header(format=4)), "format 4"),
     "unknown option": (lambda p: rewrite(p, metadata=edit_header(options={"attention": "?"})), "damaged|must be"),
     "an option lacks": (lambda p: rewrite(p, metadata=edit_header(options={"seed": 1})), "damaged"),
     "no fingerprint": (lambda p: rewrite(p, metadata=edit_header(fingerprint=None)), "damaged|another kind|empty"),
@@ -168,12 +170,28 @@ def test_damaged_files_are_refused(file, case):
         weights.load(file)
 
 
+OTHER_QUERIES = [*PRINT[:4], *(p + 0.5 for p in PRINT[4:])]
 OTHERS = {
     "family": ({"spec": replace(spec(), family="SD20")}, "SD15.*SD20"),
     "prediction": ({"spec": replace(spec(), prediction="v")}, "eps-prediction.*v-prediction"),
     "widths": ({"spec": spec((8, 16))}, "2 blocks 8 wide.*2 blocks 8/16 wide"),
     "depth": ({"spec": spec((8,))}, "2 blocks 8 wide.*1 blocks 8 wide"),
-    "checkpoint": ({"fingerprint": [p + 0.5 for p in PRINT]}, "another SD15 checkpoint"),
+    "checkpoint": ({"found": Fingerprint([p + 0.5 for p in PRINT])}, "another SD15 checkpoint.*allow_mismatch"),
+    "a number of blocks": ({"found": Fingerprint(PRINT[:-1])}, "distance inf"),
+    "not numbers": ({"found": Fingerprint([float("nan")] * 8)}, "distance nan"),
+    "queries": ({"found": Fingerprint(OTHER_QUERIES)}, "on this SD15 checkpoint with other queries.*distance 0.500"),
+    "these very queries, baked in": (
+        {"found": Fingerprint(OTHER_QUERIES), "without_ours": lambda: [p + 0.001 for p in PRINT[4:]]},
+        "queries of these very weights are in this checkpoint already",
+    ),
+    "these very queries, baked in and quantised": (
+        {"found": Fingerprint(OTHER_QUERIES, 0.3, "Q3_K"), "without_ours": lambda: [p + 0.1 for p in PRINT[4:]]},
+        "queries of these very weights are in this checkpoint already",
+    ),
+    "a quantised checkpoint": (
+        {"found": Fingerprint([p + 0.5 for p in PRINT], 0.05, "Q5_0 (5.5 bits a number)")},
+        "another SD15 checkpoint.*allowed 0.26 for a model stored as Q5_0",
+    ),
     "temporal module": ({"options": replace(OPTIONS, temporal="layer norm")}, "'STAM'.*'layer norm'"),
     "attention": ({"options": replace(OPTIONS, attention="SCA")}, "'FFAM'.*'SCA'"),
 }
@@ -182,14 +200,52 @@ OTHERS = {
 @pytest.mark.parametrize("case", OTHERS.values(), ids=OTHERS)
 def test_weights_for_another_model_are_refused_naming_both(case):
     changes, message = case
-    fits = {"spec": spec(), "options": OPTIONS, "fingerprint": PRINT} | changes
+    fits = {"spec": spec(), "options": OPTIONS, "found": Fingerprint(PRINT)} | changes
     with pytest.raises(WeightsError, match=message):
-        weights.check_fits(tuned().header, **fits)
+        check_fits(tuned().header, **fits)
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "family", "prediction", "queries", "these very queries, baked in"])
+def test_with_allow_mismatch_another_checkpoint_is_only_warned_of(name):
+    changes, message = OTHERS[name]
+    fits = {"spec": spec(), "options": OPTIONS, "found": Fingerprint(PRINT)} | changes
+    (note,) = check_fits(tuned().header, **fits, allow_mismatch=True)
+    assert re.search(message.removesuffix(".*allow_mismatch"), note) and "allow_mismatch" not in note
+
+
+@pytest.mark.parametrize("name", ["widths", "depth", "temporal module", "attention"])
+def test_with_allow_mismatch_other_shapes_are_refused_all_the_same(name):
+    changes, message = OTHERS[name]
+    fits = {"spec": spec(), "options": OPTIONS, "found": Fingerprint(PRINT)} | changes
+    with pytest.raises(WeightsError, match=message):
+        check_fits(tuned().header, **fits, allow_mismatch=True)
+
+
+def test_a_file_without_queries_in_its_fingerprint_is_compared_by_its_keys():
+    """As formats 1 and 2 have it."""
+    old = replace(tuned().header, fingerprint=PRINT[:4])
+    check_fits(old, spec(), OPTIONS, Fingerprint(PRINT))
+    check_fits(old, spec(), OPTIONS, Fingerprint(OTHER_QUERIES))
+    with pytest.raises(WeightsError, match="another SD15 checkpoint"):
+        check_fits(old, spec(), OPTIONS, Fingerprint([PRINT[0] + 0.5, *PRINT[1:]]))
+
+
+def test_queries_that_are_nearer_with_ours_are_not_said_to_hold_them():
+    """The checkpoint itself, rounded: without what was learnt it is further away."""
+    near = Fingerprint([p + 0.004 for p in PRINT])
+    assert check_fits(tuned().header, spec(), OPTIONS, near, without_ours=lambda: [p + 0.05 for p in PRINT[4:]]) == []
+    assert check_fits(tuned().header, spec(), OPTIONS, near, without_ours=lambda: [p - 0.003 for p in PRINT[4:]]) == []
+
+
+def test_a_quantised_checkpoint_that_fits_is_said():
+    rounded = Fingerprint([p + 0.2 for p in PRINT], 0.05, "Q5_0 (5.5 bits a number)")
+    (note,) = check_fits(tuned().header, spec(), OPTIONS, rounded)
+    assert re.search(r"stored as Q5_0 .*distance 0.200, allowed 0.260", note)
 
 
 @pytest.mark.parametrize("options", [OPTIONS, None, replace(OPTIONS, coarse_ratio=4), replace(OPTIONS, seed=1)])
 def test_weights_that_fit_are_taken(options):
-    weights.check_fits(tuned().header, spec(), options, PRINT)
+    assert check_fits(tuned().header, spec(), options, Fingerprint(PRINT)) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -199,7 +255,7 @@ def test_fingerprint_survives_rounding(dtype):
     assert distance(fingerprint(big), rounded) < 0.01
     other = [w + 0.05 * torch.randn_like(w) for w in big]
     assert distance(fingerprint(big), fingerprint(other)) > 0.01
-    assert distance([1.0], [1.0, 2.0]) == float("inf")
+    assert distance([1.0], [1.0, 2.0, 3.0]) == float("inf")
 
 
 def test_a_failed_write_leaves_the_old_file(file, monkeypatch):

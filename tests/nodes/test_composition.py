@@ -90,7 +90,7 @@ def test_a_lora_and_tuned_queries_add_up(order):
         for key, delta in deltas.items():
             baked.get_model_object(key).add_(delta)
     unet = pack("nodes.host.inflating.unet")
-    header = replace(weights.header, fingerprint=unet.base_fingerprint(baked, unet.describe(baked)))
+    header = replace(weights.header, fingerprint=unet.base_fingerprint(baked, unet.describe(baked)).numbers)
     no_queries = {path: torch.zeros_like(delta) for path, delta in weights.tensors.queries.items()}
     by_hand = replace(weights, header=header, tensors=replace(weights.tensors, queries=no_queries))
     expected = plain_sample(inflate(baked, weights=by_hand))

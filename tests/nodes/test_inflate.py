@@ -211,11 +211,12 @@ def test_lora_before_or_after(layer, before):
     assert not torch.allclose(plain_sample(out), plain_sample(inflate(m)), atol=1e-2)
 
 
-def test_the_fingerprint_is_the_checkpoints_whatever_is_loaded():
+@pytest.mark.parametrize("layer", ["attn1.to_k", "attn1.to_q"])
+def test_the_fingerprint_is_the_checkpoints_whatever_is_loaded(layer):
     """The host writes a LoRA into the weights themselves and keeps the originals aside."""
     unet = pack("nodes.host.inflating.unet")
     m = model()
-    lora, before = random_lora(m, "attn1.to_k"), unet.base_fingerprint(m, unet.describe(m))
+    lora, before = random_lora(m, layer), unet.base_fingerprint(m, unet.describe(m))
     other = patched(m, lora)
     comfy.model_management.load_models_gpu([other])
     (key,) = lora

@@ -1,6 +1,7 @@
 """Save, list, load; and the stock LoRA loader on the same file."""
 
 import errno
+from dataclasses import replace
 
 import comfy.lora
 import comfy.sd
@@ -44,6 +45,21 @@ def test_a_changed_file_is_read_again(saved):
     path = pack("nodes.host.files.weights_folder").find("my clip_00001_.safetensors")
     path.write_bytes(path.read_bytes() + b" ")
     assert node.fingerprint_inputs("my clip_00001_.safetensors") != before
+
+
+def test_weights_without_anything_learnt_are_not_saved_and_said_when_loaded(saved, folders, caplog):
+    """Older versions wrote such files when they tuned on a GGUF checkpoint."""
+    nothing = {path: torch.zeros_like(difference) for path, difference in saved[2].tensors.queries.items()}
+    weights = replace(saved[2], tensors=replace(saved[2].tensors, queries=nothing))
+    with pytest.raises(
+        pack("ei2_modules.errors").EI2Error, match=f"all {len(nothing)} query differences are exactly 0"
+    ):
+        run("tuned_weights.SaveWeights", weights=weights, file_name="nothing", folder="output/ei2")
+    pack("ei2_modules.inflation.weights").save(folders / "output" / "ei2" / "old.safetensors", weights)
+    run("tuned_weights.LoadWeights", file_name="my clip_00001_.safetensors")
+    assert "nothing that was learnt" not in caplog.text
+    run("tuned_weights.LoadWeights", file_name="old.safetensors")
+    assert "old.safetensors holds nothing that was learnt" in caplog.text
 
 
 def test_stock_lora_loader_applies_the_query_part(saved, folders):

@@ -62,6 +62,8 @@ def save(weights: EI2Weights, name: str, place: str) -> Path:
     fault = name_fault(name)
     if fault or place not in PLACES:
         raise EI2Error(fault or f"{place!r} is not one of {', '.join(PLACES)}.")
+    if not weights.tensors.learnt():
+        raise EI2Error(f"These weights are not saved: {nothing_learnt(weights)}")
     target, name = directory(place), names.composed(name)
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -72,6 +74,22 @@ def save(weights: EI2Weights, name: str, place: str) -> Path:
     tuned_weights.save(path, weights)
     _write_card(path.with_suffix(".json"), weights)
     return path
+
+
+def load(name: str) -> EI2Weights:
+    """A listed file; raises WeightsError for one that is not whole, and warns of one without what was learnt."""
+    weights = tuned_weights.load(find(name))
+    if not weights.tensors.learnt():
+        logging.warning("EI²: %s holds nothing that was learnt: %s", name, nothing_learnt(weights))
+    return weights
+
+
+def nothing_learnt(weights: EI2Weights) -> str:
+    """Why, as a tuning on a GGUF file did before it was refused, and what to do."""
+    return (
+        f"all {len(weights.tensors.queries)} query differences are exactly 0. The model they were tuned on kept its "
+        "weights in a form that cannot be trained from. Load the checkpoint in fp16, bf16 or fp32 and tune again."
+    )
 
 
 def _write_card(path: Path, weights: EI2Weights) -> None:

@@ -9,14 +9,16 @@ from comfy.patcher_extension import WrappersMP
 from ....ei2_modules.attention.frame import ATTENTIONS
 from ....ei2_modules.config import InflateOptions
 from ....ei2_modules.errors import EI2Error
+from ....ei2_modules.files.fingerprint import Fingerprint
+from ....ei2_modules.inflation.fit import check_fits, warned
 from ....ei2_modules.inflation.unet_spec import UNetSpec
-from ....ei2_modules.inflation.weights import EI2Weights, check_fits
+from ....ei2_modules.inflation.weights import EI2Weights
 from .attention_hooks import add_frame_attention, remove_attention
 from .foreign import telling_wrapper
 from .keys import OURS
-from .query_patches import add_queries, remove_queries
+from .query_patches import add_queries, put_on_twice, remove_queries
 from .temporal_hook import add_temporal, remove_temporal
-from .unet import base_fingerprint, describe
+from .unet import base_fingerprint, describe, queries_without
 from .windows import sampling_wrapper
 
 
@@ -26,25 +28,38 @@ class Inflated:
 
     spec: UNetSpec
     options: InflateOptions
-    fingerprint: list[float]
+    fingerprint: Fingerprint
     weights: EI2Weights | None
+    allow_mismatch: bool = False  # weights of another checkpoint are only warned of
 
-    def starting_from(self, weights: EI2Weights | None) -> "Inflated":
-        """With the start of STAM that these weights were tuned from. Raises WeightsError when they do not fit."""
+    def starting_from(self, weights: EI2Weights | None, model: ModelPatcher) -> "Inflated":
+        """With the start of STAM that these weights were tuned from. Raises WeightsError when they do not fit the
+        model, which this describes."""
         if weights is None:
             return self
-        check_fits(weights.header, self.spec, self.options, self.fingerprint)
+
+        def without_ours() -> list[float]:
+            return queries_without(model, self.spec, weights.tensors.queries)
+
+        fits = self.spec, self.options, self.fingerprint, self.allow_mismatch, without_ours
+        notes = check_fits(weights.header, *fits)
+        notes += warned(put_on_twice(deflate(model), weights), self.allow_mismatch)
+        for note in notes:
+            logging.warning("EI²: %s", note)
         return replace(self, options=replace(self.options, stam_init=weights.options().stam_init))
 
 
-def inflate(model: ModelPatcher, options: InflateOptions, weights: EI2Weights | None = None) -> ModelPatcher:
+def inflate(
+    model: ModelPatcher, options: InflateOptions, weights: EI2Weights | None = None, allow_mismatch: bool = False
+) -> ModelPatcher:
     """A clone of `model` with frame attention and temporal modules; an earlier inflation is replaced.
 
     The model that came in is not touched. Raises EI2Error when it has no blocks to inflate, WeightsError
-    when the weights were tuned for another one.
+    when the weights were tuned for another one; with allow_mismatch only those of other shapes.
     """
     spec = describe(model)
-    inflated = Inflated(spec, options, base_fingerprint(model, spec), weights).starting_from(weights)
+    inflated = Inflated(spec, options, base_fingerprint(model, spec), weights, allow_mismatch)
+    inflated = inflated.starting_from(weights, model)
     options = inflated.options
     _warn_other_ratio(options, weights)
     clone = deflate(model)

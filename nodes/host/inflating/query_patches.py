@@ -2,6 +2,7 @@
 
 import uuid
 
+import torch
 from comfy.model_patcher import ModelPatcher
 
 from ....ei2_modules.inflation.weights import EI2Weights
@@ -30,6 +31,23 @@ def is_our_patch(patch: tuple, weights: EI2Weights | None) -> bool:
     value = patch[1]
     ours = weights.tensors.queries.values() if weights else ()
     return isinstance(value, tuple) and value[0] == "diff" and any(value[1][0] is t for t in ours)
+
+
+def put_on_twice(model: ModelPatcher, weights: EI2Weights) -> str | None:
+    """What is wrong when another node has added these differences to a model without ours, or None."""
+    path, difference = next(iter(weights.tensors.queries.items()))
+    if not any(_same(patch[1], difference) for patch in model.patches.get(_key(path), [])):
+        return None
+    return (
+        "Another node, such as Load LoRA, has put the queries of these very weights on the model already: they "
+        "would count twice. Take it out; Inflate UNet to EI² puts all of them on."
+    )
+
+
+def _same(value, difference: torch.Tensor) -> bool:
+    if not (isinstance(value, tuple) and value[0] == "diff"):
+        return False
+    return value[1][0].shape == difference.shape and torch.equal(value[1][0].to(difference), difference)
 
 
 def _key(path: str) -> str:

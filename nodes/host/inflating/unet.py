@@ -3,12 +3,14 @@
 import re
 
 import comfy.model_sampling
+import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock
 from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, Upsample
 
 from ....ei2_modules.errors import EI2Error
-from ....ei2_modules.files.fingerprint import fingerprint
+from ....ei2_modules.files.fingerprint import Fingerprint, fingerprint
 from ....ei2_modules.inflation.unet_spec import Block, UNetSpec
+from .base_weights import meaning, rounding, storage
 
 _PLACE = re.compile(r"(?:(input|output)_blocks\.(\d+)|middle_block)\.\d+\.transformer_blocks\.\d+$")
 
@@ -33,20 +35,49 @@ def describe(model) -> UNetSpec:
 
 
 def prediction_type(model) -> str:
-    """Either "eps" or "v"; anything else (flow, EDM, x0) has another schedule and is refused."""
-    sampling = model.get_model_object("model_sampling")
-    names = [cls.__name__ for cls in type(sampling).__mro__]
+    """Either "eps" or "v"; anything else (flow, EDM, x0, LCM) has another schedule or rule and is refused."""
+    found = model.get_model_object("model_sampling")
+    prediction = _prediction(found)
+    if prediction is None:
+        raise EI2Error(_refusal(found, _checkpoints_own(model)))
+    return prediction
+
+
+def _prediction(sampling) -> str | None:
+    rule = type(sampling).calculate_denoised  # subclasses, as LCM of EPS, have their own
+    kinds = {
+        comfy.model_sampling.EPS.calculate_denoised: "eps",
+        comfy.model_sampling.V_PREDICTION.calculate_denoised: "v",
+    }
     discrete = isinstance(sampling, comfy.model_sampling.ModelSamplingDiscrete)
-    parameterisation = next((n for n in names if n in ("X0", "EDM", "IMG_TO_IMG", "V_PREDICTION", "EPS")), names[0])
-    kinds = {"EPS": "eps", "V_PREDICTION": "v"}
-    steps = len(getattr(sampling, "sigmas", ()))
-    if not discrete or steps != 1000 or parameterisation not in kinds:
-        raise EI2Error(
-            f"This model predicts by {parameterisation} on {type(sampling).__mro__[1].__name__} with {steps} timesteps"
-            ": EI² needs eps- or v-prediction on the 1000-step Stable Diffusion schedule. Load a checkpoint of "
-            "Stable Diffusion 1.x, 2.x or XL (not an LCM, EDM or flow one)."
+    return kinds.get(rule) if discrete and len(sampling.sigmas) == 1000 else None
+
+
+def _checkpoints_own(model):
+    """The model's sampling beneath what a node has set, or None where none has."""
+    if "model_sampling" not in model.object_patches:
+        return None
+    return model.object_patches_backup.get("model_sampling", model.model.model_sampling)
+
+
+def _refusal(found, own) -> str:
+    need = "EI² needs eps- or v-prediction on the 1000-step Stable Diffusion schedule."
+    if own is None:
+        return (
+            f"This model predicts by {_in_words(found)}: {need} Load a checkpoint of Stable Diffusion 1.x, 2.x or XL "
+            "(not an LCM, EDM or flow one)."
         )
-    return kinds[parameterisation]
+    text = f"A ModelSampling node before this one has set the model to {_in_words(found)}: {need}"
+    if _prediction(own) is None:
+        return f"{text} The checkpoint's own, {_in_words(own)}, is no other: load one of SD1.x, SD2.x or SDXL."
+    return f"{text} Take that node out of EI²'s model, or set it to what the checkpoint has: {_in_words(own)}."
+
+
+def _in_words(sampling) -> str:
+    """As the host makes such classes: of a schedule and a rule."""
+    schedule, *rules = [cls.__name__ for cls in type(sampling).__bases__]
+    steps = f"with {len(sampling.sigmas)} timesteps" if hasattr(sampling, "sigmas") else "without timesteps"
+    return f"{rules[-1] if rules else type(sampling).__name__} on {schedule} {steps}"
 
 
 def sigma_table(model):
@@ -54,16 +85,26 @@ def sigma_table(model):
     return model.get_model_object("model_sampling").sigmas
 
 
-def base_fingerprint(model, spec: UNetSpec) -> list[float]:
-    """Of the checkpoint's own key projections, beneath any LoRA or tuned weights that are loaded now."""
-    keys = [f"diffusion_model.{b.path}.{attn}.to_k.weight" for b in spec.blocks for attn in ("attn1", "attn2")]
-    return fingerprint([base_weight(model, key) for key in keys])
+def base_fingerprint(model, spec: UNetSpec) -> Fingerprint:
+    """Of the checkpoint's own key and query projections, beneath any LoRA or tuned weights that are loaded now."""
+    keys = [f"diffusion_model.{path}.weight" for path in (*spec.key_paths(), *spec.query_paths())]
+    numbers, lost, coarsest = [], 0.0, ""
+    for key in keys:
+        weight, stored = meaning(model, key), storage(model, key)
+        numbers += fingerprint([weight])
+        taken = rounding(weight, stored)
+        if taken > lost:
+            lost, coarsest = taken, str(stored)
+    return Fingerprint(numbers, lost, coarsest)
 
 
-def base_weight(model, key: str):
-    """A weight as the checkpoint holds it, whatever is patched in at the moment."""
-    saved = model.backup.get(key)
-    return saved.weight if saved is not None else model.get_model_object(key)
+def queries_without(model, spec: UNetSpec, differences: dict[str, torch.Tensor]) -> list[float]:
+    """Fingerprint of the checkpoint's queries after these differences are taken off them."""
+    numbers = []
+    for path in spec.query_paths():
+        weight = meaning(model, f"diffusion_model.{path}.weight")
+        numbers += fingerprint([weight.float() - differences[path].to(weight.device)])
+    return numbers
 
 
 def attended_channels(unet) -> float:

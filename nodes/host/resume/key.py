@@ -32,7 +32,7 @@ def run_key(job: TuningJob) -> RunKey:
         precision=dtype_name(job.dtype),
         model=[inflated.spec.family, inflated.spec.prediction],
         widths=inflated.spec.widths(),
-        fingerprint=inflated.fingerprint,
+        fingerprint=inflated.fingerprint.numbers,
         inflation=asdict(inflated.options),
         tuning=tuning | {"betas": list(job.options.betas)},  # as JSON gives it back
     )

@@ -9,7 +9,7 @@ from comfy.model_patcher import ModelPatcher
 from ....ei2_modules.diffusion.masked_edit import SourceOutsideMask
 from ....ei2_modules.diffusion.schedule import Schedule, ddim_schedule
 from ....ei2_modules.errors import EI2Error
-from ....ei2_modules.files.fingerprint import FINGERPRINT_TOLERANCE, distance
+from ....ei2_modules.files.fingerprint import Fingerprint, distance
 from ..inflating.inflate import Inflated
 from ..inflating.unet import sigma_table
 from ..latents import clip_latents
@@ -26,7 +26,7 @@ class Inversion:
     steps: int
     sigma_end: float
     prediction: str
-    fingerprint: list[float]
+    fingerprint: Fingerprint
     trajectory: list[torch.Tensor] = field(compare=False, repr=False)  # of the clip, at every sigma of its schedule
     mask: torch.Tensor | None = field(default=None, compare=False, repr=False)  # that the clip came with
 
@@ -122,9 +122,16 @@ def _other_model(inversion: Inversion, inflated: Inflated) -> str | None:
     """What another model an inversion was made with, or None."""
     if inversion.prediction != inflated.spec.prediction:
         return f"{inversion.prediction}-prediction, but this model samples with {inflated.spec.prediction}-prediction"
-    far = distance(inversion.fingerprint, inflated.fingerprint)
-    if not far <= FINGERPRINT_TOLERANCE:
-        return f"another checkpoint (fingerprints differ by {far:.3f}, allowed {FINGERPRINT_TOLERANCE})"
+    theirs, ours = inversion.fingerprint, inflated.fingerprint
+    far, allowed = distance(theirs.numbers, ours.numbers), ours.allowed(theirs)
+    if not far <= allowed:
+        return f"another checkpoint (fingerprints differ by {far:.3f}, allowed {allowed:.3g})"
+    if theirs.stored != ours.stored:
+        kinds = [kind or "16 bits or more a number" for kind in (theirs.stored, ours.stored)]
+        logging.warning(
+            "EI²: the latent was inverted with a model stored as %s and is sampled with one stored as %s: the clip "
+            "will not come back quite as it was.", *kinds,
+        )  # fmt: skip
     return None
 
 

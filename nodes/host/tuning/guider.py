@@ -9,6 +9,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....ei2_modules.diffusion.sampling import sample_ddim
+from ....ei2_modules.tuning.own_copy import own_copy
 from .. import conditioning
 from ..conditioning import Texts
 
@@ -33,7 +34,7 @@ class TuningGuider(comfy.samplers.CFGGuider):
 
     def run(self, samples: Tensor, body: Callable[[Tensor], None]) -> None:
         """The host loads what the texts need and hands body the clip in the model's scale, (n, c, h, w)."""
-        sigmas = self.sigmas.flip(0).clone()
+        sigmas = own_copy(self.sigmas.flip(0))
         self.sample(torch.zeros_like(samples), samples, _Body(self, body), sigmas, disable_pbar=True)
 
     def denoise(self, x: Tensor, sigma: Tensor, frames: range) -> Tensor:

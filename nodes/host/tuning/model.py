@@ -20,12 +20,13 @@ from torch.utils.checkpoint import checkpoint
 
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
+from ....ei2_modules.tuning.own_copy import own_copy
 from ....ei2_modules.tuning.trainables import Trainables
+from ..inflating.base_weights import is_packed, storage
 from ..inflating.inflate import Inflated
 from ..inflating.keys import OURS
 from ..inflating.query_patches import remove_queries
 from ..inflating.temporal_hook import attach, detach, new_token, remove_temporal
-from ..precision import dtype_name
 
 WHOLE = 1e32  # bytes: more than any model
 FREE_NOISE = "ContextWindows_sampler_sample"  # of a newer host's Context Windows node: fails without its windows
@@ -95,11 +96,12 @@ def computing_with(clone: ModelPatcher, trainables: Trainables, checkpointing: b
 
 def _refuse_coarse_weights(clone: ModelPatcher, spec: UNetSpec) -> None:
     for path in spec.query_paths():
-        weight = clone.get_model_object(f"diffusion_model.{path}.weight")
-        if weight.dtype.itemsize == 1 or not weight.is_floating_point():
+        stored = storage(clone, f"diffusion_model.{path}.weight")
+        if stored.coarse or stored.packed:
+            why = "too coarse to hold what tuning changes" if stored.coarse else "packed, so that none can be trained"
             raise EI2Error(
-                f"The model's weights are stored in {dtype_name(weight.dtype)}, too coarse to hold "
-                "what tuning changes. Load the checkpoint in fp16, bf16 or fp32 (weight_dtype default)."
+                f"The model's weights are stored as {stored}, {why}. Load the checkpoint in fp16, bf16 or fp32 "
+                "(weight_dtype default, no quantised file)."
             )
 
 
@@ -107,11 +109,12 @@ def _leave_inference_mode(module: nn.Module) -> None:
     """Tensors born in the host's inference mode cannot be saved for backward; equal copies can."""
     for m in module.modules():
         for name, p in m._parameters.items():
-            if p is not None and p.is_inference():
-                m._parameters[name] = nn.Parameter(p.detach().clone(), requires_grad=False)
+            # Packed weights stay as they are: their layers unpack them into new tensors.
+            if p is not None and p.is_inference() and p.is_floating_point() and not is_packed(p):
+                m._parameters[name] = nn.Parameter(own_copy(p), requires_grad=False)
         for name, b in m._buffers.items():
             if b is not None and b.is_inference():
-                m._buffers[name] = b.clone()
+                m._buffers[name] = own_copy(b)
 
 
 def _ask_for_one_frame(executor, model, noise_shape, *args, **kwargs):

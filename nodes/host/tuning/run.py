@@ -5,6 +5,7 @@ is `Tuning` of ei2_modules; record.py counts. What a user sees, and what is kept
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.weights import EI2Weights, make_header
 from ....ei2_modules.tuning import state as tuning_state
 from ....ei2_modules.tuning.loop import Tuning
+from ....ei2_modules.tuning.own_copy import own_copy
 from ....ei2_modules.tuning.trainables import Trainables
 from .. import conditioning
 from ..conditioning import Texts
@@ -85,7 +87,7 @@ class TuningRun:
                 self.demand = demand.choose(job.checkpointing, job.model.load_device)
                 with computing_with(clone, trainables, self.demand.checkpointing):
                     guider = TuningGuider(clone, job.texts)
-                    guider.run(job.samples.clone(), lambda clean: self._loop(guider, clean, after_step))
+                    guider.run(own_copy(job.samples), lambda clean: self._loop(guider, clean, after_step))
 
     def _loop(self, guider: TuningGuider, clean: Tensor, after_step: Callable) -> None:
         """clean: (n, c, h, w), the clip in the model's scale."""
@@ -96,6 +98,11 @@ class TuningRun:
         sigmas = guider.sigmas.to(clean.device)
         for step in tuning.steps(guider.denoise, clean, sigmas, self.job.inflated.spec.prediction):
             self.record.after_step()
+            if step.unmoved:
+                logging.warning(
+                    "EI²: %d of the query projections (first %s) are not trained: another node replaces the attention "
+                    "there by one without gradients.", len(step.unmoved), step.unmoved[0],
+                )  # fmt: skip
             after_step(step.number, shown, lambda: guider.quick_sample(shown, options.seed))
 
     def _announce(self, guider: TuningGuider, shown: Tensor) -> None:
@@ -134,5 +141,5 @@ class TuningRun:
         """Of the last whole step."""
         job, inflated = self.job, self.job.inflated
         card = run_card(job.caption, len(job.samples), self.tuning, self.demand, self.record)
-        header = make_header(inflated.spec, inflated.options, inflated.fingerprint, card)
+        header = make_header(inflated.spec, inflated.options, inflated.fingerprint.numbers, card)
         return EI2Weights(header, self.tuning.trainables.export())
