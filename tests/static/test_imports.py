@@ -38,7 +38,7 @@ FLOORS = {
         ["sampling"],
         ["inflating"],
         ["conditioning", "latents", "progress", "plots", "files", "demo_model"],
-        ["api", "clip_embeddings", "precision", "prompt_graph", "__init__"],
+        ["api", "clip_embeddings", "controlnets", "precision", "prompt_graph", "__init__"],
     ],
 }
 

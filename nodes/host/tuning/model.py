@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ....ei2_modules.tuning.trainables import Trainables
+from ..inflating import animatediff
 from ..inflating.inflate import Inflated
 from ..inflating.keys import OURS
 from ..inflating.query_patches import remove_queries
@@ -41,6 +42,7 @@ def tuning_clone(model: ModelPatcher, inflated: Inflated, dtype: torch.dtype, co
     clone.model_options = {"transformer_options": options}
     remove_queries(clone, inflated.weights)
     remove_temporal(clone)
+    animatediff.remove(clone)
     clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, OURS)
     clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, FREE_NOISE)
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)  # it would compile anew for all we change
