@@ -109,7 +109,7 @@ def test_self_attention_guidance_takes_ffam_from_the_middle_and_it_is_said(order
 
 
 def test_hypertile_takes_ffam_from_its_blocks_and_it_is_said(caplog):
-    pack("nodes.host.inflating.inflate")._warn_tiled.cache_clear()
+    pack("nodes.host.inflating.attention_hooks")._warn_tiled.cache_clear()
     with caplog.at_level(logging.WARNING):
         sampled(NODES["HyperTile"](inflate(model())))
     assert caplog.text.count("cuts the self-attention into tiles; frames attend only to themselves there") == 1

@@ -3,6 +3,8 @@
 import functools
 import logging
 
+from comfy.samplers import CFGGuider
+
 from ....ei2_modules.attention.frame import ATTENTIONS
 from ....ei2_modules.config import InflateOptions
 from ....ei2_modules.errors import EI2Error
@@ -33,7 +35,7 @@ def telling_wrapper(spec: UNetSpec, options: InflateOptions, tuned_frames: int |
     said = set()  # by this model: inversion and sampling run it more than once
 
     def outer_sample(executor, noise, *args, **kwargs):
-        for line in _unfitting(executor.class_obj.conds, len(noise), tuned_frames):
+        for line in _unfitting(executor.class_obj, len(noise), tuned_frames):
             if line not in said:
                 said.add(line)
                 logging.warning("EI²: %s", line)
@@ -45,8 +47,10 @@ def telling_wrapper(spec: UNetSpec, options: InflateOptions, tuned_frames: int |
     return outer_sample
 
 
-def _unfitting(conds: dict[str, list[dict]], frames: int, tuned_frames: int | None) -> list[str]:
-    lines = [line for name, cond in conds.items() for line in misfits(cond, name, frames)]
+def _unfitting(guider: CFGGuider, frames: int, tuned_frames: int | None) -> list[str]:
+    unused = {"negative"} if guider.cfg == 1 else {}
+    used = ((name, conds) for name, conds in guider.conds.items() if name not in unused)
+    lines = [line for name, conds in used for line in misfits(conds, name, frames)]
     if tuned_frames and frames < tuned_frames:
         lines.append(
             f"This model was tuned on {tuned_frames} frames and samples {frames}. Where a node lays frames out in a "
