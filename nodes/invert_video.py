@@ -54,4 +54,6 @@ class InvertVideo(io.ComfyNode):
         record = Inversion(steps, schedule.sigma_end, inflated.spec.prediction, inflated.fingerprint, trip.trajectory)
         show_text(trip.summary)
         plot = plots.curve(trip.per_frame, "round trip at guidance 1: PSNR of every frame, dB", dots=False)
-        return io.NodeOutput(with_inversion(latents, trip.noise, record), trip.report, plots.image(plot))
+        notes = conditioning.notes(positive, "positive", len(samples))
+        report = "\n".join([trip.report, *(f"note: {line}" for line in notes)])
+        return io.NodeOutput(with_inversion(latents, trip.noise, record), report, plots.image(plot))

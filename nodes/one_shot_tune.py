@@ -1,9 +1,12 @@
 """'One-Shot Tune': learns one clip under its caption."""
 
+import logging
+
 from ..ei2_modules.config import WINDOW, TuningOptions
 from .host import conditioning
 from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io, seed_input
 from .host.conditioning import Texts
+from .host.inflating.animatediff import refuse_motion
 from .host.inflating.foreign import refuse_foreign_attention
 from .host.inflating.inflate import inflate, inflated_of
 from .host.latents import clip_latents
@@ -126,9 +129,10 @@ class OneShotTune(io.ComfyNode):
     ):  # fmt: skip
         inflated = inflated_of(model, "One-Shot Tune")
         refuse_foreign_attention(model, inflated.spec, inflated.options)
+        refuse_motion(model)
         samples = clip_latents(latents, inflated.spec)
         texts = Texts(positive, negative, validation)
-        _check_texts(inflated.spec, texts)
+        _check_texts(inflated.spec, texts, len(samples))
         start = weights or inflated.weights
         job = TuningJob(
             model,
@@ -166,8 +170,10 @@ class OneShotTune(io.ComfyNode):
         return hidden and words_behind(hidden.prompt, hidden.unique_id, "positive")
 
 
-def _check_texts(spec, texts: Texts) -> None:
+def _check_texts(spec, texts: Texts, frames: int) -> None:
     for name, value in vars(texts).items():
         if value is not None:
             conditioning.check(value, name, spec)
             conditioning.check_for_tuning(value, name)
+            for line in conditioning.notes(value, name, frames):
+                logging.warning("EI²: %s", line)

@@ -6,6 +6,7 @@ A few anchors, frames spread over the whole clip, are looked at by every window 
 coarser, since they are farther away.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from itertools import pairwise
 
@@ -43,6 +44,21 @@ class Anchors:
     def __init__(self, frames: Sequence[int], ratio: int):
         self.frames, self.ratio = list(frames), ratio * COARSER
         self.recorded: dict[Hashable, tuple[Tensor, Tensor]] = {}
+        self._window: Sequence[int] | None = None  # that is being run
+        self._met: Counter[Hashable] = Counter()
+
+    def parts(self, place: Hashable, texts: Sequence[Hashable], window: Sequence[int]) -> list[Hashable]:
+        """A name for each of the clips in a batch: its text, and the how-manieth of this text at this place it is.
+
+        Nodes that cut pictures into tiles run a window tile by tile, in one call or several, always in one order.
+        """
+        if window is not self._window:
+            self._window, self._met = window, Counter()
+        found = []
+        for text in texts:
+            found.append((text, self._met[place, text]))
+            self._met[place, text] += 1
+        return found
 
     def record(self, place: Hashable, texts: Sequence[Hashable], k: Tensor, v: Tensor, size: tuple[int, int]) -> None:
         """Keep what the window of the anchors themselves has at this place of the UNet.

@@ -1,7 +1,6 @@
 """Checks conditioning before work starts, and makes the copies of it that tuning and windows need."""
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,8 @@ from comfy.controlnet import ControlBase
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.inflation.unet_spec import UNetSpec
 from ...ei2_modules.tuning.own_copy import own_copy
+from . import controlnets
+from .controlnets import rows
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ LIMITS = {
 def out_of_inference_mode(value: Any) -> Any:
     """A copy whose tensors autograd may save, with ControlNets of its own. Call it outside inference mode."""
     if isinstance(value, ControlBase):
-        return _copied_chain(value, lambda control: None)
+        return controlnets.copied(value)
     if isinstance(value, dict):
         return {k: out_of_inference_mode(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -70,6 +71,34 @@ def has_control(conditioning: list) -> bool:
     return any("control" in options for _, options in conditioning)
 
 
+def misfits(conds: list[dict], name: str, frames: int) -> list[str]:
+    """Where conditioning in the host's own form has more rows than the clip has frames, or fewer: a sentence each."""
+    counts = []
+    for cond in conds:
+        tensors = ((cond.get(key), word) for key, word in ROWS.items())
+        counts += [(len(t), word) for t, word in tensors if isinstance(t, torch.Tensor) and t.ndim > 2]
+        counts += [(hints, "hint") for hints in controlnets.hint_counts(cond.get("control"))]
+    return list(dict.fromkeys(_misfit(n, word, name, frames) for n, word in counts if n not in (1, frames)))
+
+
+def notes(conditioning: list, name: str, frames: int) -> list[str]:
+    """The same of CONDITIONING, for a report."""
+    conds = [{**options, "cross_attn": embedding} for embedding, options in conditioning]
+    return misfits(conds, name, frames)
+
+
+ROWS = {"cross_attn": "text embedding", "mask": "mask"}
+
+
+def _misfit(count: int, word: str, name: str, frames: int) -> str:
+    left_over = f"{word}s {frames + 1} to {count} are not used" if count > frames + 1 else f"{word} {count} is not used"
+    round_again = f"they go round, so that frame {count + 1} has {word} 1 again"
+    return (
+        f"The {name} conditioning has {count} {word}s for {frames} frame{'s' * (frames > 1)}: "
+        f"{left_over if count > frames else round_again}. Give one for all frames, or one for each."
+    )
+
+
 def conds_of_frames(conds: list[dict], frames: Sequence[int]) -> list[dict]:
     """Of the host's own form of conditioning, what belongs to some frames of a clip."""
     found = []
@@ -77,46 +106,19 @@ def conds_of_frames(conds: list[dict], frames: Sequence[int]) -> list[dict]:
         models = {name: _of_frames(value, frames) for name, value in cond.get("model_conds", {}).items()}
         found.append({**cond, "model_conds": models})
         if "mask" in cond:
-            found[-1]["mask"] = _rows(cond["mask"], frames)
+            found[-1]["mask"] = rows(cond["mask"], frames)
         if "control" in cond:
-            found[-1]["control"] = _copied_chain(cond["control"], lambda control: _keep_hints(control, frames))
+            found[-1]["control"] = controlnets.of_frames(cond["control"], frames)
     return found
 
 
 def without_gradients(conds: list[dict]) -> list[dict]:
     """The same conditioning, whose ControlNets keep nothing for a backward pass."""
-    return [{**cond, "control": _frozen(cond["control"])} if "control" in cond else cond for cond in conds]
-
-
-def _copied_chain(control: ControlBase | None, change: Callable[[ControlBase], None]) -> ControlBase | None:
-    """A ControlNet and those chained before it, each copied and changed."""
-    if control is None:
-        return None
-    control = copy.copy(control)
-    change(control)
-    control.previous_controlnet = _copied_chain(control.previous_controlnet, change)
-    return control
-
-
-def _keep_hints(control: ControlBase, frames: Sequence[int]) -> None:
-    hints = control.cond_hint_original
-    if isinstance(hints, torch.Tensor) and len(hints) > 1:
-        control.cond_hint_original, control.cond_hint = _rows(hints, frames), None
-
-
-def _frozen(control: ControlBase) -> ControlBase:
-    frozen = copy.copy(control)
-    # Not its own method: a circle would keep every step's hints until Python looks for circles.
-    frozen.get_control = torch.no_grad()(control.get_control)
-    return frozen
-
-
-def _rows(tensor: torch.Tensor, frames: Sequence[int]) -> torch.Tensor:
-    """One row serves all frames. Too few go round, and too many are left over, as in the host."""
-    return tensor if len(tensor) == 1 else tensor[[i % len(tensor) for i in frames]]
+    frozen = controlnets.without_gradients
+    return [{**cond, "control": frozen(cond["control"])} if "control" in cond else cond for cond in conds]
 
 
 def _of_frames(value: Any, frames: Sequence[int]) -> Any:
     found = getattr(value, "cond", None)
-    rows = isinstance(found, torch.Tensor) and found.ndim > 0
-    return value._copy_with(_rows(found, frames)) if rows else value
+    has_rows = isinstance(found, torch.Tensor) and found.ndim > 0
+    return value._copy_with(rows(found, frames)) if has_rows else value

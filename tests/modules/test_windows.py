@@ -94,3 +94,21 @@ def test_texts_have_anchors_of_their_own():
     }
     for text, found in seen.items():
         torch.testing.assert_close(found[0], expected[text], rtol=0, atol=1e-6)
+
+
+def test_tiles_of_a_window_have_anchors_of_their_own():
+    """However many of them, and of the texts, come in one call."""
+    anchors, size = Anchors([0, 5], 2), (4, 4)
+    tiles = torch.randn(2, 3, 2, 2, 16, DIM)  # k v, tiles, texts, anchors
+    names = anchors.parts("here", 3 * ["cond", "uncond"], anchors.frames)
+    anchors.record("here", names, *(x.flatten(0, 2) for x in tiles), size)
+    for window, calls in (
+        ([2, 3], [["cond"]] * 3),
+        ([7, 8], [2 * ["cond"], ["cond"]]),
+        ([9], [3 * ["cond", "uncond"]]),
+    ):
+        seen = [anchors.outside("here", anchors.parts("here", texts, window), window)[0] for texts in calls]
+        expected = [[slow_pool(x, size, 4) for x in text] for tile in tiles[0] for text in tile]
+        expected = torch.stack([torch.cat(rows) for rows in expected])
+        torch.testing.assert_close(torch.cat(seen), expected if len(calls) == 1 else expected[::2], rtol=0, atol=1e-6)
+    assert anchors.outside("here", anchors.parts("here", ["cond"], window), window) is None, "a fourth tile"

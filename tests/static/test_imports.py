@@ -38,7 +38,7 @@ FLOORS = {
         ["sampling"],
         ["inflating"],
         ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model"],
-        ["api", "attempt", "precision", "prompt_graph", "__init__"],
+        ["api", "attempt", "controlnets", "precision", "prompt_graph", "__init__"],
     ],
 }
 

@@ -64,15 +64,18 @@ def _frame_attention_hook(options: InflateOptions) -> Callable:
         if q.shape[0] != k.shape[0] or k.shape[1] != size[0] * size[1]:
             _warn_tiled()
             return attend(q, k, v, heads)
+        frames = frames_in(extra_options, k.shape[0])
         return frame_attention(
-            q, k, v, kind=options.attention, heads=heads, frames=frames_in(extra_options, k.shape[0]), size=size,
-            ratio=options.coarse_ratio, outside=_anchors(extra_options, k, v, size), attend=attend,
+            q, k, v, kind=options.attention, heads=heads, frames=frames, size=size, ratio=options.coarse_ratio,
+            outside=_anchors(extra_options, frames, k, v, size), attend=attend,
         )  # fmt: skip
 
     return hook
 
 
-def _anchors(extra_options: dict, k: Tensor, v: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
+def _anchors(
+    extra_options: dict, frames: int, k: Tensor, v: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor] | None:
     """What a window of a long clip sees of frames outside it; None where there are no windows."""
     anchors = extra_options.get(ANCHORS)
     if anchors is None:
@@ -80,6 +83,8 @@ def _anchors(extra_options: dict, k: Tensor, v: Tensor, size: tuple[int, int]) -
     place = (*extra_options["block"], extra_options["block_index"])
     texts = list(zip(extra_options["cond_or_uncond"], extra_options["uuids"], strict=True))
     window = extra_options["context_window"].index_list
+    tiles = len(k) // (frames * len(texts))
+    texts = anchors.parts(place, tiles * texts, window)
     if list(window) == anchors.frames:
         anchors.record(place, texts, k, v, size)
     return anchors.outside(place, texts, window)

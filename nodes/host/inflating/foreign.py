@@ -1,12 +1,15 @@
-"""Other nodes' hooks in the places of ours: the user is told when sampling, and tuning refuses them."""
+"""What other nodes bring that does not fit ours or the clip: said when sampling; hooks in our places stop a tuning."""
 
 import functools
 import logging
+
+from comfy.samplers import CFGGuider
 
 from ....ei2_modules.attention.frame import ATTENTIONS
 from ....ei2_modules.config import InflateOptions
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
+from ..conditioning import misfits
 from .attention_hooks import is_ours
 
 
@@ -27,16 +30,33 @@ def refuse_foreign_attention(model, spec: UNetSpec, options: InflateOptions) -> 
         )
 
 
-def telling_wrapper(spec: UNetSpec, options: InflateOptions):
-    """For the host's sampling of any kind: say where frames do not see each other."""
+def telling_wrapper(spec: UNetSpec, options: InflateOptions, tuned_frames: int | None):
+    """For the host's sampling of any kind: say where frames do not see each other, and what does not fit the clip."""
+    said = set()  # by this model: inversion and sampling run it more than once
 
-    def outer_sample(executor, *args, **kwargs):
+    def outer_sample(executor, noise, *args, **kwargs):
+        for line in _unfitting(executor.class_obj, len(noise), tuned_frames):
+            if line not in said:
+                said.add(line)
+                logging.warning("EI²: %s", line)
         foreign = foreign_attention(executor.class_obj.model_options, spec)
         if foreign and ATTENTIONS[options.attention].crosses:
             _warn(options.attention, len(foreign), *foreign[0])
-        return executor(*args, **kwargs)
+        return executor(noise, *args, **kwargs)
 
     return outer_sample
+
+
+def _unfitting(guider: CFGGuider, frames: int, tuned_frames: int | None) -> list[str]:
+    unused = {"negative"} if guider.cfg == 1 else {}
+    used = ((name, conds) for name, conds in guider.conds.items() if name not in unused)
+    lines = [line for name, conds in used for line in misfits(conds, name, frames)]
+    if tuned_frames and frames < tuned_frames:
+        lines.append(
+            f"This model was tuned on {tuned_frames} frames and samples {frames}. Where a node lays frames out in a "
+            "grid (RAVE), a grid counts as one frame: frame attention and temporal modules do not look into it."
+        )
+    return lines
 
 
 @functools.cache

@@ -67,7 +67,7 @@ def inflate(
     add_temporal(clone, spec, options, weights)
     add_queries(clone, weights)
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OURS, sampling_wrapper(options))
-    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OURS, telling_wrapper(spec, options))
+    clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OURS, telling_wrapper(spec, options, _tuned_frames(weights)))
     clone.set_attachments(OURS, inflated)
     return clone
 
@@ -95,6 +95,12 @@ def inflated_of(model: ModelPatcher, node: str) -> Inflated:
             "and this node (for frame-by-frame editing choose mode custom, attention per-frame, temporal module none)."
         )
     return replace(inflated, spec=describe(model))  # another node may have changed the prediction type since
+
+
+def _tuned_frames(weights: EI2Weights | None) -> int | None:
+    """That a step of their tuning saw: None where the file does not say."""
+    counts = [weights.header.run.get(key) for key in ("frames", "window")] if weights else [None]
+    return None if None in counts else min(counts)
 
 
 def _warn_other_ratio(options: InflateOptions, weights: EI2Weights | None) -> None:

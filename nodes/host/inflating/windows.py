@@ -13,7 +13,11 @@ from ....ei2_modules.attention.frame import ATTENTIONS
 from ....ei2_modules.attention.windows import Anchors, anchor_frames, windows
 from ....ei2_modules.config import WINDOW, InflateOptions
 from ..conditioning import conds_of_frames
-from .keys import ANCHORS, WINDOWS
+from . import animatediff
+from .frames import Clip, only_frames
+from .keys import ANCHORS, CLIP, WINDOWS
+
+WINDOW_OPTION = "context_window"  # the host's name for the window that a call is of
 
 
 class Windows(IndexListContextHandler):
@@ -42,13 +46,18 @@ class Windows(IndexListContextHandler):
 
     def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
         options = model_options["transformer_options"]
-        if self.ratio is None:
-            return super().execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
-        options[ANCHORS] = Anchors(anchor_frames(len(x_in)), self.ratio)
+        if self.ratio is not None:
+            options[ANCHORS] = Anchors(anchor_frames(len(x_in)), self.ratio)
+
+        def of_window(*args):
+            with only_frames(options, options[WINDOW_OPTION].index_list, len(x_in)):
+                return calc_cond_batch(*args)
+
         try:
-            return super().execute(calc_cond_batch, model, conds, x_in, timestep, model_options)
+            return super().execute(of_window, model, conds, x_in, timestep, model_options)
         finally:
-            del options[ANCHORS]
+            options.pop(ANCHORS, None)
+            options.pop(WINDOW_OPTION, None)  # the host leaves it there
 
     def combine_context_window_results(self, x_in, sub_conds_out, sub_conds, window, window_idx, *rest):
         """What the anchors' own window found is not used: it was run for what the others see of it."""
@@ -62,12 +71,17 @@ class Windows(IndexListContextHandler):
 
 
 def sampling_wrapper(options: InflateOptions):
-    """For the host's sampling of any kind: put the windows in when the clip is long enough to need them."""
+    """For the host's sampling of any kind: say how long the clip is, and put windows in when it needs them."""
     ratio = options.coarse_ratio if ATTENTIONS[options.attention].pools else None
 
     def outer_sample(executor, noise, *args, **kwargs):
-        chosen = executor.class_obj.model_options  # a copy that lives as long as this sampling
+        guider = executor.class_obj
+        chosen = guider.model_options  # a copy that lives as long as this sampling
+        chosen.setdefault("transformer_options", {})[CLIP] = Clip.of(len(noise), chosen)
         handler = chosen.get("context_handler")
+        by_host = handler is not None and len(noise) > handler.context_length
+        if animatediff.cuts_the_clip(guider.model_patcher, len(noise), by_host):
+            return executor(noise, *args, **kwargs)
         if handler is None and len(noise) > WINDOW:
             chosen["context_handler"] = Windows(ratio)
         elif type(handler) is IndexListContextHandler and handler.dim == 0:

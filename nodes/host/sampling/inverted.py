@@ -56,7 +56,13 @@ def read_inverted(model: ModelPatcher, inflated: Inflated, latent: dict, steps: 
     samples = clip_latents(latent, inflated.spec)
     scale = model.get_model_object("latent_format").scale_factor
     schedule = _schedule(latent, inflated, sigma_table(model), steps, scale, allow_mismatch)
-    return Inverted(latent, samples, schedule, _kept_outside_mask(latent, schedule))
+    kept = _kept_outside_mask(latent, schedule)
+    if kept is not None and "denoise_mask_function" in model.model_options:
+        logging.warning(
+            "EI²: Differential Diffusion has no effect here: outside the noise mask EI² keeps the clip's own latents, "
+            "and between 0 and 1 it blends. Take the node out, or sample with another sampler."
+        )
+    return Inverted(latent, samples, schedule, kept)
 
 
 def _kept_outside_mask(latent: dict, schedule: Schedule) -> SourceOutsideMask | None:
@@ -84,6 +90,8 @@ def _kept_outside_mask(latent: dict, schedule: Schedule) -> SourceOutsideMask | 
             f"The latent was cut after its inversion, from {tuple(before)} to {tuple(now)}, so nothing can be kept "
             "outside the noise mask. Cut the clip before DDIM Invert Video."
         )
+    if not mask.any():
+        logging.warning("EI²: the noise mask is 0 everywhere, so nothing is edited: the source comes back as it is.")
     # Other packs make masks of bool.
     return SourceOutsideMask(mask.float(), inversion.trajectory, schedule.sigmas)
 

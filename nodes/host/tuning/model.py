@@ -22,6 +22,7 @@ from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ....ei2_modules.tuning.own_copy import own_copy
 from ....ei2_modules.tuning.trainables import Trainables
+from ..inflating import animatediff
 from ..inflating.base_weights import is_packed, storage
 from ..inflating.inflate import Inflated
 from ..inflating.keys import OURS
@@ -42,6 +43,7 @@ def tuning_clone(model: ModelPatcher, inflated: Inflated, dtype: torch.dtype, co
     clone.model_options = {"transformer_options": options}
     remove_queries(clone, inflated.weights)
     remove_temporal(clone)
+    animatediff.remove(clone)
     clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, OURS)
     clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, FREE_NOISE)
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)  # it would compile anew for all we change
