@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tests.packs import __main__ as program
-from tests.packs import found, table
+from ..packs import __main__ as program
+from ..packs import found, table
 
 NAMES = {
     "ComfyUI-GGUF": "gguf",
