@@ -1,0 +1,67 @@
+"""Cross-attention maps, and those of an edit that take their columns from the source's (Prompt-to-Prompt, section 3).
+
+Letters as in ../core.py; a source of s tokens and a target of t, the same queries' places l in both.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..core import Attend, scaled_dot_product
+from .alignment import Alignment
+
+AT_ONCE = 2**24  # numbers of maps held at a time: 64 MiB
+
+
+def softmax_maps(q: Tensor, k: Tensor, heads: int) -> Tensor:
+    """softmax(q kᵀ / sqrt(d_head)) in fp32: q (b, l, d), k (b, s, d) -> (b, heads, l, s)."""
+    q, k = (rearrange(x.float(), "b l (h d) -> b h l d", h=heads) for x in (q, k))
+    return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
+
+
+def edited_maps(
+    source: Tensor, target: Tensor, alignment: Alignment, weights: Tensor | None = None, share: float = 1.0
+) -> Tensor:
+    """Maps (..., l, s) and (..., l, t) -> (..., l, t): the source's columns where shared, then each word's weight.
+
+    weights: (t,), see `words.word_weights`; as published the result is not normalised again.
+    share: how much of the source's column a shared one takes; the rest stays its own.
+    """
+    mapper, shared = alignment.mapper.to(source), share * alignment.shared.to(target)
+    maps = target + shared * (source @ mapper - target)
+    return maps if weights is None else maps * weights.to(maps)
+
+
+def controlled_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    q_src: Tensor,
+    k_src: Tensor,
+    heads: int,
+    alignment: Alignment,
+    weights: Tensor | None = None,
+    share: float = 1.0,
+    attend: Attend = scaled_dot_product,
+) -> Tensor:
+    """edited_maps(source, target) @ v, exactly, with no map ever held.
+
+    q: (b, l, d), k, v: (b, t, d) of the target; q_src: (b, l, d), k_src: (b, s, d) of the source. Returns (b, l, d).
+    With E = A diag(own) + A_src M, E v = A (own·v) + A_src (M v): plain attention of the target and plain attention of
+    the source, each with values of its own. attend: as in frame attention.
+    """
+    own, moved = 1 - share * alignment.shared, share * alignment.mapper  # (t,), (s, t)
+    if weights is not None:
+        own, moved = own * weights.cpu(), moved * weights.cpu()
+    out = attend(q_src, k_src, moved.to(v) @ v, heads)
+    if not own.any():  # every token takes the source's map, as in a swap of words
+        return out
+    return out + attend(q, k, own.to(v)[:, None] * v, heads)
+
+
+def word_maps(q: Tensor, k: Tensor, heads: int, tokens: list[int]) -> Tensor:
+    """How much each place looks at some tokens, mean over heads and tokens: q (b, l, d), k (b, s, d) -> (b, l) fp32."""
+    q, k = (rearrange(x, "b l (h d) -> (b h) l d", h=heads) for x in (q, k))
+    step = max(1, AT_ONCE // (q.shape[1] * k.shape[1]))
+    rows = (softmax_maps(a, b, 1)[:, 0, :, tokens].mean(-1) for a, b in zip(q.split(step), k.split(step), strict=True))
+    return rearrange(torch.cat(list(rows)), "(b h) l -> b h l", h=heads).mean(1)

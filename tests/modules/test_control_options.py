@@ -1,0 +1,71 @@
+"""Defaults for each kind of edit, and values that cannot be."""
+
+import pytest
+
+from ei2_modules.attention.control.options import CUSTOM, KINDS, SOURCES, ControlOptions
+from ei2_modules.errors import EI2Error
+
+# what the trial found: cross, self, features, blend, noise
+FOUND = {
+    "appearance": (0.8, 0.6, 0.0, 0.4, 0.0),
+    "shape": (0.2, 0.0, 0.0, 0.0, 1.0),
+    "style": (0.8, 0.6, 0.0, 0.0, 0.0),
+    "background": (0.8, 0.6, 0.4, 0.0, 0.0),
+}
+
+
+def test_defaults_by_kind():
+    names = ("cross_share", "self_share", "feature_share", "blend_threshold", "noise_share")
+    found = {kind: tuple(getattr(ControlOptions.of_kind(kind), name) for name in names) for kind in KINDS}
+    assert found == FOUND
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_custom_reads_values(kind):
+    assert ControlOptions.of_kind(kind, cross_share=0.11) == ControlOptions.of_kind(kind)
+    assert ControlOptions.of_kind(kind, source="null text").source == "null text"
+
+
+def test_custom_reads_all():
+    values = {"cross_share": 0.1, "self_share": 0.2, "feature_share": 0.3, "blend_threshold": 0.5, "noise_share": 0.6}
+    options = ControlOptions.of_kind(CUSTOM, "own prediction", noise_threshold=0.7, dilation=3, **values)
+    assert options == ControlOptions(**values, noise_threshold=0.7, dilation=3, source="own prediction")
+
+
+SHARES = ("cross_share", "self_share", "feature_share", "noise_share")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({name: edge} for name in SHARES for edge in (0, 1)),
+        *({name: edge} for name in ("blend_threshold", "noise_threshold") for edge in (0, 0.999)),
+        {"dilation": 0},
+        *({"source": source} for source in SOURCES),
+    ],
+)
+def test_values_that_can_be(values):
+    options = ControlOptions(**values)
+    assert {name: getattr(options, name) for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        *(({name: value}, f"{name.replace('_', ' ')} is {value}") for name in SHARES for value in (-0.1, 1.01)),
+        ({"cross_share": float("nan")}, "cross share is nan"),
+        ({"blend_threshold": 1.0}, "blend threshold is 1.0.*no blend"),
+        ({"blend_threshold": -0.5}, "blend threshold is -0.5"),
+        ({"noise_threshold": 1.0}, "noise threshold is 1.0.*everywhere"),
+        ({"dilation": -1}, "dilation is -1"),
+        ({"source": "inversion"}, "source is 'inversion': it must be one of along the inversion, own prediction"),
+    ],
+)
+def test_values_that_cannot_be(values, named):
+    with pytest.raises(EI2Error, match=named):
+        ControlOptions(**values)
+
+
+def test_kinds_that_are_not():
+    with pytest.raises(EI2Error, match="'colour': it must be one of appearance, shape, style, background, custom"):
+        ControlOptions.of_kind("colour")
