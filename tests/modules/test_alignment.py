@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 import torch
-from toy_text import read, text
 
 from ei2_modules.attention.control.alignment import align, common_words
 from ei2_modules.errors import EI2Error
+
+from .toy_text import read, text
 
 # (caption, prompt, what is said, target piece -> {source piece: share}; pieces not named keep or take their own)
 EDITS = [

@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
-from toy_text import text
 
 from ei2_modules.attention.control import maps as maps_file
 from ei2_modules.attention.control.alignment import align
 from ei2_modules.attention.control.maps import controlled_attention, edited_maps, softmax_maps, word_maps
 from ei2_modules.attention.control.words import word_weights
 from ei2_modules.attention.core import scaled_dot_product
+
+from .toy_text import text
 
 PROMPTS = {
     "nothing": ("a red star", "a red star"),

@@ -4,12 +4,13 @@ from itertools import islice, pairwise
 
 import pytest
 import torch
-from sd_schedule import sd_sigmas
 
 from ei2_modules.diffusion.null_text import NullText, NullTextOptions, fit_null_text
 from ei2_modules.diffusion.sampling import ddim_step
 from ei2_modules.diffusion.schedule import ddim_schedule
 from ei2_modules.errors import EI2Error
+
+from .sd_schedule import sd_sigmas
 
 SIGMAS = sd_sigmas(torch.float32)
 FRAMES, SHAPE, TOKENS, DIM, CFG = 3, (2, 4, 4), 5, 6, 7.5

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from toy_text import text
 
 from ei2_modules.attention.control.words import Text, Token, word_weights, words_in
 from ei2_modules.errors import EI2Error
+
+from .toy_text import text
 
 RED = "a red circle, a Red square on a blue background"  # "circle" is circ le, "square" squa re
 #      0 1   2 3   4 5 6   7 8     9  ... words; tokens begin at 1

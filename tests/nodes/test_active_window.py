@@ -12,7 +12,8 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-from mini import caption, clip, inflate, invert, model, pack, sample, tune
+
+from .mini import caption, clip, inflate, invert, model, pack, sample, tune
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 guider = pack("nodes.host.tuning.guider")

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from mini import caption, clip, inflate, invert, model, pack, sample
 
 import nodes as host_nodes
+
+from .mini import caption, clip, inflate, invert, model, pack, sample
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 HALF = 8  # of a picture of 16x16 latent pixels

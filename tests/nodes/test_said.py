@@ -5,7 +5,10 @@ import logging
 import pytest
 import torch
 from comfy_extras.nodes_differential_diffusion import DifferentialDiffusion
-from mini import (
+
+import nodes as host_nodes
+
+from .mini import (
     caption,
     clip,
     controlled,
@@ -19,9 +22,7 @@ from mini import (
     sample,
     tune,
 )
-from other_nodes import run_node
-
-import nodes as host_nodes
+from .other_nodes import run_node
 
 FRAMES = 4
 
