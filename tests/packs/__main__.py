@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     rows = [(pack.name, pack.version, host_version(), *result) for pack in found for result in run(pack)]
-    text = table.page(rows, f"Python {platform.python_version()}, PyTorch {version('torch')}, on the CPU.")
+    before = options.out.read_text(encoding="utf-8") if options.out and options.out.is_file() else ""
+    system = f"Python {platform.python_version()}, PyTorch {version('torch')}, on the CPU."
+    text = table.page(rows, system, before)
     if options.out:
         options.out.write_text(text, encoding="utf-8")
     print(text)
@@ -38,7 +40,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python dev.py test --packs", description=__doc__)
     parser.add_argument("folder", type=Path, help="with the packs, such as ComfyUI's custom_nodes")
     parser.add_argument("--only", help="the name of one of them")
-    parser.add_argument("--out", type=Path, help="a file for the table, beside printing it")
+    parser.add_argument("--out", type=Path, help="a file for the table; rows of other ComfyUIs stay in it")
     return parser.parse_args(arguments)
 
 

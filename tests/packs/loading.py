@@ -18,7 +18,7 @@ def load(path: Path) -> None:
     finally:
         log.removeHandler(told)
     if not fine:
-        raise RuntimeError(told.last_line)
+        raise RuntimeError(told.last_line.replace(str(path), path.name))
 
 
 class _Told(logging.Handler):

@@ -74,6 +74,18 @@ def test_a_row_is_one_line():
     assert text.endswith("| a | 1 | 0.3.75 | b \\| c | failed: d e |\n")
 
 
+def test_rows_of_another_run_stay():
+    first = table.page([("b", "1", "0.3.75", "case", "failed"), ("b", "1", "0.3.75", "gone", "failed")], "Python")
+    second = table.page([("a", "1", "0.33.0", "case", "holds"), ("b", "1", "0.33.0", "case", "holds")], "Python", first)
+    third = table.page([("b", "1", "0.3.75", "case", "holds")], "Python", second)
+    assert [line.split(" | ")[::2] for line in third.splitlines()[-3:]] == [
+        ["| a", "0.33.0", "holds |"],
+        ["| b", "0.3.75", "holds |"],
+        ["| b", "0.33.0", "holds |"],
+    ]
+    assert third.count("| pack |") == 1 and "gone" not in third
+
+
 @pytest.mark.skipif(not os.environ.get("COMFYUI_PATH"), reason="no host")
 def test_the_cases_are_run_beside_the_pack(tmp_path, capfd):
     """One that changes nothing, one that changes what we compute with, and one that cannot be imported."""
