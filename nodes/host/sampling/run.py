@@ -63,7 +63,7 @@ def ddim_sampler(eta: float, seed: int, kept: SourceOutsideMask | None = None) -
         options["leftover"] = float(sigmas[-1]) > float(model.inner_model.inner_model.model_sampling.sigma_min)
         if kept is not None:
             options["keep"] = replace(kept, mask=comfy.sampler_helpers.prepare_mask(kept.mask, x.shape, x.device))
-        return sample_ddim(model, x, sigmas, extra_args, callback, disable, **options)
+        return sample_ddim(model, x.float(), sigmas, extra_args, callback, disable, **options)
 
     return _OwnMask(run)
 
