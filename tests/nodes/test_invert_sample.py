@@ -251,7 +251,7 @@ POOR = {
 
 @pytest.mark.parametrize("changes, cause", POOR.values(), ids=POOR)
 def test_a_poor_round_trip_is_said_with_its_likely_cause(changes, cause):
-    poor = pack("nodes.host.sampling.run.round_trip").poor
+    poor = pack("nodes.host.sampling.round_trip").poor
     assert poor([25.0, 21.0, 20.0], **FINE | changes) is None
     assert cause in poor([12.0, 13.0], **FINE | changes)
     assert "all frames below 20" in poor([12.0, 13.0], **FINE | changes)
