@@ -13,6 +13,7 @@ from ....ei2_modules.attention.frame import ATTENTIONS
 from ....ei2_modules.attention.windows import Anchors, anchor_frames, windows
 from ....ei2_modules.config import WINDOW, InflateOptions
 from ..conditioning import conds_of_frames
+from .guidance import refuse_in_windows
 from .keys import ANCHORS, WINDOWS
 
 
@@ -72,7 +73,9 @@ def sampling_wrapper(options: InflateOptions):
             chosen["context_handler"] = Windows(ratio)
         elif type(handler) is IndexListContextHandler and handler.dim == 0:
             chosen["context_handler"] = Windows.like(handler, ratio)
-        if isinstance(chosen.get("context_handler"), Windows):
+        handler = chosen.get("context_handler")
+        if isinstance(handler, Windows):
+            refuse_in_windows(chosen, len(noise), handler.context_length)
             add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, WINDOWS, _estimate_one, chosen, is_model_options=True)
         return executor(noise, *args, **kwargs)
 

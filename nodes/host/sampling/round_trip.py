@@ -11,6 +11,7 @@ from torch import Tensor
 from ....ei2_modules.diffusion.finite import first_not_finite
 from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.metrics.figures import psnr
+from ..inflating.guidance import without_guidance
 from ..precision import computes_in, dtype_name
 from ..progress import Progress
 from . import run as sampling
@@ -52,6 +53,7 @@ def invert_and_check(
     tuned: bool,
 ) -> RoundTrip:
     """With iterations the plain rule is run too, so that the report shows what they gained."""
+    model = without_guidance(model, "inversion")
     passes = 4 if iterations else 2
     progress, trajectory = Progress(model, passes * schedule.steps), []
     noise, convergence = sampling.invert(
