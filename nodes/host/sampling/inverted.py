@@ -13,6 +13,7 @@ from ....ei2_modules.files.fingerprint import FINGERPRINT_TOLERANCE, distance
 from ..inflating.inflate import Inflated
 from ..inflating.unet import sigma_table
 from ..latents import clip_latents
+from .trajectory import Trajectory
 
 MASK = "noise_mask"  # the host's key in the LATENT dict
 RECORD = "ei2_inversion"  # ours, beside it
@@ -27,7 +28,7 @@ class Inversion:
     sigma_end: float
     prediction: str
     fingerprint: list[float]
-    trajectory: list[torch.Tensor] = field(compare=False, repr=False)  # of the clip, at every sigma of its schedule
+    trajectory: Trajectory = field(compare=False, repr=False)
     mask: torch.Tensor | None = field(default=None, compare=False, repr=False)  # that the clip came with
 
 

@@ -16,6 +16,7 @@ from ..precision import computes_in, dtype_name
 from ..progress import Progress
 from . import run as sampling
 from .not_finite import vae_advice
+from .trajectory import Trajectory
 
 POOR = 20.0  # dB: from here on a difference is seen at a glance
 FEW_STEPS = 20
@@ -26,7 +27,7 @@ class RoundTrip:
     """Inverted noise and how well it leads back."""
 
     noise: Tensor
-    trajectory: list[Tensor]  # the latents on the way there, in the model's scale
+    trajectory: Trajectory
     per_frame: list[float]  # dB, in pixels where there is a VAE
     lines: list[str]
 
@@ -55,7 +56,8 @@ def invert_and_check(
     """With iterations the plain rule is run too, so that the report shows what they gained."""
     model = without_guidance(model, "inversion")
     passes = 4 if iterations else 2
-    progress, trajectory = Progress(model, passes * schedule.steps), []
+    progress = Progress(model, passes * schedule.steps)
+    trajectory = Trajectory(samples.nbytes * (schedule.steps + 1))
     noise, convergence = sampling.invert(
         model, samples, positive, schedule, iterations, progress.callback(), trajectory
     )

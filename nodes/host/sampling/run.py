@@ -16,6 +16,7 @@ from ....ei2_modules.diffusion.masked_edit import SourceOutsideMask
 from ....ei2_modules.diffusion.sampling import sample_ddim
 from ....ei2_modules.diffusion.schedule import Schedule
 from .not_finite import advising
+from .trajectory import Trajectory
 
 
 def invert(
@@ -25,12 +26,11 @@ def invert(
     schedule: Schedule,
     iterations: int,
     callback: Callable,
-    trajectory: list[Tensor] | None = None,
+    trajectory: Trajectory | None = None,
 ) -> tuple[Tensor, Convergence]:
     """Clean latents -> (noise at schedule.sigma_end, Convergence), both in the LATENT scale of the host.
 
-    Raises EI2Error at the first value that is not finite.
-    trajectory: a list for the latents at every sigma of the schedule, in the model's scale.
+    Raises EI2Error at the first value that is not finite. trajectory: a new one, to be filled.
     """
     convergence = Convergence(iterations)
     options = {"iterations": iterations, "convergence": convergence, "trajectory": trajectory}
