@@ -6,11 +6,11 @@ from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io
 from .host.conditioning import Texts
 from .host.inflating.foreign import refuse_foreign_attention
 from .host.inflating.inflate import inflate, inflated_of
-from .host.latents import clip_latents
 from .host.prompt_graph import words_behind
 from .host.resume import keeper, states
 from .host.resume.keeper import RunKeeper
 from .host.resume.key import run_key
+from .host.sampling.record import clean_clip
 from .host.tuning.preview import TuningProgress
 from .host.tuning.run import TuningJob, TuningRun
 
@@ -133,7 +133,7 @@ class OneShotTune(io.ComfyNode):
     ):  # fmt: skip
         inflated = inflated_of(model, "One-Shot Tune")
         refuse_foreign_attention(model, inflated.spec, inflated.options)
-        samples = clip_latents(latents, inflated.spec)
+        samples = clean_clip(latents, inflated.spec, "One-Shot Tune")
         texts = Texts(positive, negative, validation)
         _check_texts(inflated.spec, texts)
         start = weights or inflated.weights

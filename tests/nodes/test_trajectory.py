@@ -15,7 +15,7 @@ from mini import clip, inflate, invert, model, pack, sample
 from safetensors import SafetensorError
 
 trajectory = pack("nodes.host.sampling.trajectory")
-RECORD = pack("nodes.host.sampling.inverted").RECORD
+RECORD = pack("nodes.host.sampling.record").RECORD
 SMALL = {"channel_mult": [1], "num_res_blocks": [1], "transformer_depth": [1], "transformer_depth_output": [1, 1]}
 
 
@@ -116,7 +116,7 @@ def test_without_a_temporary_folder_they_stay_in_main_memory(tmp_path, temp, on_
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not list what is mapped")
 def test_a_long_clip_takes_no_main_memory(temp):
-    """A third of what 256 frames of 512x512 have in 50 steps: the tensors are the files, of which hardly a page is read."""
+    """A third of what 256 frames of 512x512 have in 50 steps: the tensors are the files, and hardly a page is read."""
     latents = torch.randn(96, 4, 64, 64)
     kept = trajectory.Trajectory(51 * latents.nbytes)
     for i in range(51):
