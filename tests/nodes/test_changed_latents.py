@@ -4,6 +4,9 @@ import logging
 import re
 
 import comfy.sample
+import comfy_extras.nodes_post_processing  # noqa: F401  a newer host's nodes_latent can only be imported behind it
+
+# isort: split
 import comfy_extras.nodes_latent as latent_nodes
 import comfy_extras.nodes_rebatch as rebatch
 import pytest
