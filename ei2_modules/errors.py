@@ -31,3 +31,17 @@ class UnmovedError(EI2Error):
             "ComfyUI's own loader in fp16, bf16 or fp32), or another node replaces what should be trained (put it "
             "behind One-Shot Tune)."
         )
+
+
+class NotFiniteError(EI2Error):
+    """A model gave values that are not numbers (NaN) or infinite."""
+
+    def __init__(self, where: str, frame: int, frames: int, advice: str = ""):
+        super().__init__(
+            f"The model's result is not finite at {where}, first in frame {frame} of {frames}. {advice}".rstrip()
+        )
+        self.facts = where, frame, frames
+
+    def with_advice(self, advice: str) -> "NotFiniteError":
+        """The same with what to do about it."""
+        return NotFiniteError(*self.facts, advice)

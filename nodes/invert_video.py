@@ -5,9 +5,8 @@ from .host import conditioning, plots
 from .host.api import CATEGORY, io
 from .host.inflating.inflate import inflated_of
 from .host.inflating.unet import sigma_table
-from .host.latents import clip_latents
 from .host.progress import show_text
-from .host.sampling.inverted import Inversion, with_inversion
+from .host.sampling.record import Inversion, clean_clip, with_inversion
 from .host.sampling.round_trip import invert_and_check
 
 
@@ -46,7 +45,7 @@ class InvertVideo(io.ComfyNode):
     @classmethod
     def execute(cls, model, latents, positive, steps, fixed_point_iterations, vae=None):
         inflated = inflated_of(model, "DDIM Invert Video")
-        samples = clip_latents(latents, inflated.spec)
+        samples = clean_clip(latents, inflated.spec, "DDIM Invert Video")
         conditioning.check(positive, "positive", inflated.spec)
         schedule = ddim_schedule(sigma_table(model), steps)
         tuned = inflated.weights is not None

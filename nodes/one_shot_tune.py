@@ -9,11 +9,11 @@ from .host.conditioning import Texts
 from .host.inflating.animatediff import refuse_motion
 from .host.inflating.foreign import refuse_foreign_attention
 from .host.inflating.inflate import inflate, inflated_of
-from .host.latents import clip_latents
 from .host.prompt_graph import words_behind
 from .host.resume import keeper, states
 from .host.resume.keeper import RunKeeper
 from .host.resume.key import run_key
+from .host.sampling.record import clean_clip
 from .host.tuning.preview import TuningProgress
 from .host.tuning.run import TuningJob, TuningRun
 
@@ -130,7 +130,7 @@ class OneShotTune(io.ComfyNode):
         inflated = inflated_of(model, "One-Shot Tune")
         refuse_foreign_attention(model, inflated.spec, inflated.options)
         refuse_motion(model)
-        samples = clip_latents(latents, inflated.spec)
+        samples = clean_clip(latents, inflated.spec, "One-Shot Tune")
         texts = Texts(positive, negative, validation)
         _check_texts(inflated.spec, texts, len(samples))
         start = weights or inflated.weights

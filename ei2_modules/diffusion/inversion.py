@@ -72,8 +72,8 @@ def invert_ddim(
     """A clean VP latent x at sigmas[0] (abar_0) -> noise at sigmas[-1], VE units; sigmas rising.
 
     model(x, sigma, **extra_args) -> denoised x0. k-diffusion's signature. The model is asked 1 + iterations
-    times a step and never at sigma 0. `convergence` collects how the iterations ended, the list `trajectory` the
-    latents at every sigma, in main memory.
+    times a step and never at sigma 0. `convergence` collects how the iterations ended; to `trajectory` the latents at
+    every sigma are appended, in main memory.
     """
     convergence = Convergence(iterations) if convergence is None else convergence
     x = x * vp_scale(sigmas[0]).to(x)

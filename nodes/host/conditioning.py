@@ -24,7 +24,7 @@ class Texts:
 
 
 def check(conditioning: list, name: str, spec: UNetSpec) -> None:
-    """Raise EI2Error for empty conditioning or text embeddings made for another family of models."""
+    """Raise EI2Error for empty conditioning, or text embeddings of another family of models or that are no numbers."""
     if not conditioning:
         raise EI2Error(f"The {name} conditioning is empty. Connect a CLIP Text Encode node (empty text is fine).")
     for embedding, _ in conditioning:
@@ -32,6 +32,11 @@ def check(conditioning: list, name: str, spec: UNetSpec) -> None:
             raise EI2Error(
                 f"The {name} conditioning is {embedding.shape[-1]} wide, but this {spec.family} model takes "
                 f"{spec.context_dim}. Encode the text with the CLIP of the same checkpoint."
+            )
+        if not torch.isfinite(embedding).all():
+            raise EI2Error(
+                f"The {name} conditioning holds values that are not finite. Start ComfyUI with --fp32-text-enc, or "
+                "load another copy of the text encoder."
             )
 
 

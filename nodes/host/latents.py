@@ -7,7 +7,10 @@ from ...ei2_modules.inflation.unet_spec import UNetSpec
 
 
 def clip_latents(latent: dict, spec: UNetSpec) -> torch.Tensor:
-    """The samples of a clip, (n, c, h, w). Raises EI2Error for anything a UNet of this kind cannot take."""
+    """The samples of a clip, (n, c, h, w), in fp32: an older host samples in the type it is given.
+
+    Raises EI2Error for anything a UNet of this kind cannot take.
+    """
     samples = latent["samples"]
     if getattr(samples, "is_nested", False) or samples.ndim != 4:
         shape = "nested" if getattr(samples, "is_nested", False) else tuple(samples.shape)
@@ -28,4 +31,4 @@ def clip_latents(latent: dict, spec: UNetSpec) -> torch.Tensor:
             f"The latents ({frames} frames of {width}x{height}) are empty or hold values that are not finite. "
             "Encode the clip again, with VAE precision fp32 (--fp32-vae) if frames come out black."
         )
-    return samples
+    return samples.float()

@@ -1,5 +1,7 @@
 """Small pictures that nodes show: curves drawn with Pillow, which every ComfyUI has."""
 
+import math
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -16,12 +18,14 @@ def curve(
     """A line over 1, 2, ..., len(values), with its smallest and largest number written beside it.
 
     low: where the axis begins, else at the smallest value. dots: the values themselves, behind their running mean.
+    Infinite values lie at its end, and what is no number is left out.
     """
     picture = Image.new("RGB", (WIDTH, height), "white")
     pen = ImageDraw.Draw(picture)
     pen.text((MARGIN, 4), title, INK, FONT)
     line = running_mean(values, max(5, len(values) // 20)) if dots else values
-    bottom, top = min(values) if low is None else low, _high(values) if dots else max(values)
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    bottom, top = min(finite) if low is None else low, _high(finite) if dots else max(finite)
     span = max(top - bottom, 1e-9)
     left, right, upper, lower = 52, WIDTH - MARGIN, 28, height - 20
 
@@ -32,10 +36,13 @@ def curve(
     for value in (bottom, top):
         pen.line([place(0, value), (right, place(0, value)[1])], FAINT)
         pen.text((left - 6, place(0, value)[1]), f"{value:.3g}", INK, FONT, anchor="rm")
-    for i, value in enumerate(values if dots else ()):
-        x, y = place(i, value)
+
+    def places(of: list[float]) -> list[tuple[float, float]]:
+        return [place(i, value) for i, value in enumerate(of) if not math.isnan(value)]
+
+    for x, y in places(values) if dots else ():
         pen.ellipse([x - 1, y - 1, x + 1, y + 1], FAINT)
-    points = [place(i, value) for i, value in enumerate(line)]
+    points = places(line)
     pen.line(points if len(points) > 1 else points * 2, LINE, 2)
     for x, y in () if dots else points:
         pen.ellipse([x - 3, y - 3, x + 3, y + 3], LINE)

@@ -2,6 +2,7 @@
 
 import comfy.model_management as mm
 import torch
+from comfy.model_base import BaseModel
 
 AUTO = "auto"
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -14,6 +15,11 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cpu" or mm.is_device_mps(device):
         return torch.float32
     return torch.bfloat16 if mm.should_use_bf16(device) else torch.float16
+
+
+def computes_in(model: BaseModel) -> torch.dtype:
+    """Whatever its weights are stored in."""
+    return model.manual_cast_dtype or model.get_dtype()
 
 
 def dtype_name(dtype: torch.dtype) -> str:

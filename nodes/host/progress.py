@@ -21,6 +21,12 @@ def say(text: str) -> None:
     show_text(text)
 
 
+def warn(text: str) -> None:
+    """As `say`, of what may not be meant."""
+    logging.warning("EI²: %s", text)
+    show_text(text)
+
+
 def show_text(text: str) -> None:
     """In the node that is running, where a server is."""
     running, server = get_executing_context(), sys.modules.get("server")  # importing it would start half of one

@@ -88,7 +88,7 @@ def test_the_model_sees_the_source_of_every_step(m, noise, monkeypatch):
 
     monkeypatch.setattr(m.model, "apply_model", spy)
     sample(m, masked(noise, half()))
-    trajectory = noise[pack("nodes.host.sampling.inverted").RECORD].trajectory
+    trajectory = noise[pack("nodes.host.sampling.record").RECORD].trajectory
     assert len(seen) == len(trajectory) - 1
     for x, source in zip(seen, trajectory[:0:-1], strict=True):
         torch.testing.assert_close(x[..., SIDE // 2 :], source[..., SIDE // 2 :], rtol=0, atol=1e-5)
@@ -154,13 +154,32 @@ def lost(latent):
 
 
 def cut(latent):
-    return host_nodes.LatentFromBatch().frombatch(masked(latent, half(1)), 0, 2)[0]
+    return host_nodes.LatentFromBatch().frombatch(latent, 1, 2)[0]
+
+
+@pytest.mark.parametrize("way", [edit, by_sampler])
+@pytest.mark.parametrize("order", ["mask, inversion, cut", "inversion, mask, cut", "inversion, cut, mask"])
+def test_a_cut_keeps_its_own_frames_and_masks(m, noise, way, order):
+    latents = {
+        "mask, inversion, cut": lambda: cut(invert(m, masked(clip(FRAMES), moving()))[0]),
+        "inversion, mask, cut": lambda: cut(masked(noise, moving())),
+        "inversion, cut, mask": lambda: masked(cut(noise), moving()[1:]),
+    }
+    edited, source = way(m, latents[order]()), clip(FRAMES)["samples"][1:]
+    outside = torch.nn.functional.interpolate(moving()[1:, None], (SIDE, SIDE), mode="bilinear").expand_as(source) == 0
+    torch.testing.assert_close(edited[outside], source[outside], rtol=0, atol=1e-5)
+    assert (edited - source)[~outside].abs().max() > 0.1
+
+
+def longer(latent):
+    return {**latent, "samples": torch.cat([latent["samples"], 2 * latent["samples"][:1]])}
 
 
 REFUSED = {
     "too few masks": (lambda latent: masked(latent, half(2)), {}, "mask has 2 frames and the clip 3"),
     "the record is lost": (lost, {"steps": 5}, "its record of the clip is lost"),
-    "cut after the inversion": (cut, {}, r"cut after its inversion, from \(3, 4, 8, 8\) to \(2, 4, 8, 8\)"),
+    "one mask too many": (lambda latent: masked(cut(latent), half(3)), {}, "mask has 3 frames and the clip 2"),
+    "a frame from elsewhere": (lambda latent: masked(longer(latent), half(1)), {}, "Frames 4 of .* not inverted with"),
 }
 
 

@@ -26,7 +26,7 @@ def test_a_prediction_type_set_after_inflating_is_seen():
     for path, delta in reference.tensors.queries.items():
         assert torch.equal(weights.tensors.queries[path], delta)
     latent = invert(tuned)[0]
-    assert latent[pack("nodes.host.sampling.inverted").RECORD].prediction == "v"
+    assert latent[pack("nodes.host.sampling.record").RECORD].prediction == "v"
 
 
 def lcm():

@@ -15,6 +15,7 @@ from ....ei2_modules.config import WINDOW, InflateOptions
 from ..conditioning import conds_of_frames
 from . import animatediff
 from .frames import Clip, only_frames
+from .guidance import refuse_in_windows
 from .keys import ANCHORS, CLIP, WINDOWS
 
 WINDOW_OPTION = "context_window"  # the host's name for the window that a call is of
@@ -86,7 +87,9 @@ def sampling_wrapper(options: InflateOptions):
             chosen["context_handler"] = Windows(ratio)
         elif type(handler) is IndexListContextHandler and handler.dim == 0:
             chosen["context_handler"] = Windows.like(handler, ratio)
-        if isinstance(chosen.get("context_handler"), Windows):
+        handler = chosen.get("context_handler")
+        if isinstance(handler, Windows):
+            refuse_in_windows(chosen, len(noise), handler.context_length)
             add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, WINDOWS, _estimate_one, chosen, is_model_options=True)
         return executor(noise, *args, **kwargs)
 

@@ -1,7 +1,7 @@
-"""The record that an inverted LATENT carries, and what it takes to sample from one."""
+"""What it takes to sample from an inverted LATENT."""
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -9,32 +9,15 @@ from comfy.model_patcher import ModelPatcher
 from ....ei2_modules.diffusion.masked_edit import SourceOutsideMask
 from ....ei2_modules.diffusion.schedule import Schedule, ddim_schedule
 from ....ei2_modules.errors import EI2Error
-from ....ei2_modules.files.fingerprint import Fingerprint, distance
+from ....ei2_modules.files.fingerprint import distance
 from ..inflating.inflate import Inflated
 from ..inflating.unet import sigma_table
 from ..latents import clip_latents
+from ..progress import warn
+from .changes import numbers, provenance
+from .record import MASK, RECORD, Inversion
 
-MASK = "noise_mask"  # the host's key in the LATENT dict
-RECORD = "ei2_inversion"  # ours, beside it
 SAME_SIGMA = 1e-3  # relative: the same table, stored in another precision
-
-
-@dataclass(frozen=True)
-class Inversion:
-    """How an inverted latent was made."""
-
-    steps: int
-    sigma_end: float
-    prediction: str
-    fingerprint: Fingerprint
-    trajectory: list[torch.Tensor] = field(compare=False, repr=False)  # of the clip, at every sigma of its schedule
-    mask: torch.Tensor | None = field(default=None, compare=False, repr=False)  # that the clip came with
-
-
-def with_inversion(latent: dict, samples: torch.Tensor, inversion: Inversion) -> dict:
-    """A new LATENT dict of inverted noise. A noise mask moves into the record: stock samplers would misread it."""
-    inversion = replace(inversion, mask=latent.get(MASK))
-    return {**{k: v for k, v in latent.items() if k != MASK}, "samples": samples, RECORD: inversion}
 
 
 @dataclass(frozen=True)
@@ -52,11 +35,20 @@ class Inverted:
 
 
 def read_inverted(model: ModelPatcher, inflated: Inflated, latent: dict, steps: int, allow_mismatch: bool) -> Inverted:
-    """Raises EI2Error for a latent that does not lead back to a clip with this model in so many steps (0: its own)."""
+    """Raises EI2Error for a latent that does not lead back to a clip with this model in so many steps (0: its own).
+
+    What was done to the latent since its inversion, and can work, is said.
+    """
     samples = clip_latents(latent, inflated.spec)
-    scale = model.get_model_object("latent_format").scale_factor
-    schedule = _schedule(latent, inflated, sigma_table(model), steps, scale, allow_mismatch)
-    kept = _kept_outside_mask(latent, schedule)
+    scaled, inversion = model.model.process_latent_in(samples), latent.get(RECORD)
+    schedule = _schedule(latent, inflated, sigma_table(model), steps, scaled, allow_mismatch)
+    if inversion is None:
+        _refuse_mask(latent)
+        return Inverted(latent, samples, schedule, None)
+    found = provenance(samples, scaled.cpu(), inversion)
+    if found.told:
+        warn(" ".join(found.told))
+    kept = _kept_outside_mask(latent, inversion, found.frames, schedule)
     if kept is not None and "denoise_mask_function" in model.model_options:
         logging.warning(
             "EI²: Differential Diffusion has no effect here: outside the noise mask EI² keeps the clip's own latents, "
@@ -65,49 +57,57 @@ def read_inverted(model: ModelPatcher, inflated: Inflated, latent: dict, steps: 
     return Inverted(latent, samples, schedule, kept)
 
 
-def _kept_outside_mask(latent: dict, schedule: Schedule) -> SourceOutsideMask | None:
-    """What the noise mask of an inverted latent keeps of its source, set before the inversion or after it.
-
-    Raises EI2Error for a mask that does not fit the frames, or without a record of the source.
-    """
-    inversion, frames = latent.get(RECORD), len(latent["samples"])
-    mask = latent.get(MASK, inversion.mask if inversion else None)
-    if mask is None:
-        return None
-    if inversion is None:
+def _refuse_mask(latent: dict) -> None:
+    if latent.get(MASK) is not None:
         raise EI2Error(
             "The latent carries a noise mask, but its record of the clip is lost (Save Latent drops it), so nothing "
             "can be kept outside the mask. Wire the latent of DDIM Invert Video, or take the mask off."
         )
-    count = mask.reshape(-1, *mask.shape[-2:]).shape[0]
-    if count not in (1, frames):
+
+
+def _kept_outside_mask(
+    latent: dict, inversion: Inversion, frames: list[int | None], schedule: Schedule
+) -> SourceOutsideMask | None:
+    """What the noise mask of an inverted latent keeps of its source, set before the inversion or after it.
+
+    frames: of the record, that the latent holds. Raises EI2Error for a mask that does not fit them.
+    """
+    later = latent.get(MASK)
+    mask = inversion.mask if later is None else later
+    if mask is None:
+        return None
+    strange = [i for i, frame in enumerate(frames) if frame is None]
+    if strange:
         raise EI2Error(
-            f"The noise mask has {count} frames and the clip {frames}. Give one mask for all frames, or one a frame."
+            f"Frames {numbers(strange)} of the latent were not inverted with the others, so nothing of them can be "
+            "kept outside the noise mask. Join clips before DDIM Invert Video, or take the mask off."
         )
-    before, now = inversion.trajectory[0].shape, latent["samples"].shape
-    if before != now:
+    expected = len(inversion.checksums) if later is None else len(frames)
+    count = mask.reshape(-1, *mask.shape[-2:]).shape[0]
+    if count not in (1, expected):
         raise EI2Error(
-            f"The latent was cut after its inversion, from {tuple(before)} to {tuple(now)}, so nothing can be kept "
-            "outside the noise mask. Cut the clip before DDIM Invert Video."
+            f"The noise mask has {count} frames and the clip {expected}. Give one mask for all frames, or one a frame."
         )
     if not mask.any():
         logging.warning("EI²: the noise mask is 0 everywhere, so nothing is edited: the source comes back as it is.")
+    if later is None and count > 1:
+        mask = mask.reshape(-1, 1, *mask.shape[-2:])[frames]
     # Other packs make masks of bool.
-    return SourceOutsideMask(mask.float(), inversion.trajectory, schedule.sigmas)
+    return SourceOutsideMask(mask.float(), inversion.trajectory.of(frames), schedule.sigmas)
 
 
 def _schedule(
-    latent: dict, inflated: Inflated, table: torch.Tensor, steps: int, scale: float, allow_mismatch: bool
+    latent: dict, inflated: Inflated, table: torch.Tensor, steps: int, scaled: torch.Tensor, allow_mismatch: bool
 ) -> Schedule:
     """The schedule that leads back from an inverted latent, for the model it is to be sampled with.
 
     steps 0: the inversion's own. Without a record (the latent went through Save Latent, say) `steps` must be
-    given, and the spread of the noise must fit it. scale: of the latent format, to undo for that check.
+    given, and the spread of the noise must fit it. scaled: the latent in the model's scale, for that check.
     allow_mismatch: of a latent inverted with another model or on another schedule only warn.
     """
     inversion = latent.get(RECORD)
     if inversion is None:
-        return _schedule_by_steps(latent["samples"], table, steps, scale)
+        return _schedule_by_steps(scaled, table, steps)
     mismatch = _other_model(inversion, inflated) or _other_sigmas(inversion, table)
     if mismatch and not allow_mismatch:
         raise EI2Error(
@@ -151,14 +151,14 @@ def _other_sigmas(inversion: Inversion, table: torch.Tensor) -> str | None:
     return f"another noise schedule: it ends at sigma {inversion.sigma_end:.2f}, this model's at {here:.2f}"
 
 
-def _schedule_by_steps(samples: torch.Tensor, table: torch.Tensor, steps: int, scale: float) -> Schedule:
+def _schedule_by_steps(scaled: torch.Tensor, table: torch.Tensor, steps: int) -> Schedule:
     if steps == 0:
         raise EI2Error(
             "This latent does not come from DDIM Invert Video, or lost its record on the way (Save Latent drops it). "
             "Wire the inverted latent here, or set steps to the number it was inverted with."
         )
     schedule = ddim_schedule(table, steps)
-    spread = float((samples * scale).std())
+    spread = float(scaled.std())
     if spread < schedule.sigma_end**0.5:  # a clean latent spreads about 1, inverted noise about sigma_end
         raise EI2Error(
             f"This latent has a spread of {spread:.2f}, but noise inverted in {steps} steps has about "

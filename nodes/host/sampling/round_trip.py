@@ -8,11 +8,15 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
 from torch import Tensor
 
+from ....ei2_modules.diffusion.finite import first_not_finite
 from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.metrics.figures import psnr
-from ..precision import dtype_name
+from ..inflating.guidance import without_guidance
+from ..precision import computes_in, dtype_name
 from ..progress import Progress
 from . import run as sampling
+from .not_finite import vae_advice
+from .trajectory import Trajectory
 
 POOR = 20.0  # dB: from here on a difference is seen at a glance
 FEW_STEPS = 20
@@ -23,7 +27,7 @@ class RoundTrip:
     """Inverted noise and how well it leads back."""
 
     noise: Tensor
-    trajectory: list[Tensor]  # the latents on the way there, in the model's scale
+    trajectory: Trajectory
     per_frame: list[float]  # dB, in pixels where there is a VAE
     lines: list[str]
 
@@ -50,8 +54,10 @@ def invert_and_check(
     tuned: bool,
 ) -> RoundTrip:
     """With iterations the plain rule is run too, so that the report shows what they gained."""
+    model = without_guidance(model, "inversion")
     passes = 4 if iterations else 2
-    progress, trajectory = Progress(model, passes * schedule.steps), []
+    progress = Progress(model, passes * schedule.steps)
+    trajectory = Trajectory(samples.nbytes * (schedule.steps + 1))
     noise, convergence = sampling.invert(
         model, samples, positive, schedule, iterations, progress.callback(), trajectory
     )
@@ -66,11 +72,14 @@ def invert_and_check(
         plain, _ = sampling.invert(model, samples, positive, schedule, 0, progress.callback())
         plain = _sample_back(model, plain, positive, schedule, progress)
         lines.append(_figures("the plain rule's, latent", psnr(plain.cpu(), samples.cpu(), span(samples)).tolist()))
+    black = None
     if vae is not None:
-        per_frame = psnr(_decode(vae, back), _decode(vae, samples)).tolist()
-        lines.append(_figures("reconstruction at guidance 1, pixels", per_frame))
-    dtype = model.model.manual_cast_dtype or model.model_dtype()
-    warning = poor(per_frame, schedule.steps, iterations, dtype, tuned)
+        images, source = _decode(vae, back), _decode(vae, samples)
+        black = _not_finite(vae, images, source)
+        values = None if black else psnr(images, source).tolist()
+        per_frame = values or per_frame
+        lines.append(_figures("reconstruction at guidance 1, pixels", values))
+    warning = black or poor(per_frame, schedule.steps, iterations, computes_in(model.model), tuned)
     if warning:
         logging.warning("EI²: %s", warning)
     return RoundTrip(noise, trajectory, per_frame, lines, warning)
@@ -105,11 +114,23 @@ def _decode(vae, samples):
     return images.reshape(-1, *images.shape[-3:]).clamp(0, 1).cpu()
 
 
+def _not_finite(vae: VAE, *clips: Tensor) -> str | None:
+    """What is wrong with decoded clips (n, h, w, 3) that are not all numbers, and what to do about it."""
+    for frames in clips:
+        found = first_not_finite(frames)
+        if found is not None:
+            where = f"first in frame {found} of {len(frames)}"
+            return f"the VAE's result is not finite, {where}. {vae_advice(vae)}"
+    return None
+
+
 def span(samples: Tensor) -> float:
     """The range of a clip's latents: the peak of their PSNR."""
     return max(float(samples.max() - samples.min()), 1e-12)  # a flat clip has none
 
 
-def _figures(name: str, values: list[float]) -> str:
+def _figures(name: str, values: list[float] | None) -> str:
+    if values is None:
+        return f"{name}: not measurable"
     frames = " ".join(f"{v:.1f}" for v in values)
     return f"{name}: {sum(values) / len(values):.1f} dB PSNR (per frame {frames})"

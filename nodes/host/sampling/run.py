@@ -6,13 +6,17 @@ from dataclasses import replace
 import comfy.sampler_helpers
 import comfy.samplers
 import torch
+from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ....ei2_modules.diffusion.finite import watched
 from ....ei2_modules.diffusion.inversion import Convergence, invert_ddim
 from ....ei2_modules.diffusion.masked_edit import SourceOutsideMask
 from ....ei2_modules.diffusion.sampling import sample_ddim
 from ....ei2_modules.diffusion.schedule import Schedule
+from .not_finite import advising
+from .trajectory import Trajectory
 
 
 def invert(
@@ -22,15 +26,20 @@ def invert(
     schedule: Schedule,
     iterations: int,
     callback: Callable,
-    trajectory: list[Tensor] | None = None,
+    trajectory: Trajectory | None = None,
 ) -> tuple[Tensor, Convergence]:
     """Clean latents -> (noise at schedule.sigma_end, Convergence), both in the LATENT scale of the host.
 
-    trajectory: a list for the latents at every sigma of the schedule, in the model's scale.
+    Raises EI2Error at the first value that is not finite. trajectory: a new one, to be filled.
     """
     convergence = Convergence(iterations)
     options = {"iterations": iterations, "convergence": convergence, "trajectory": trajectory}
-    sampler = comfy.samplers.KSAMPLER(invert_ddim, extra_options=options)
+
+    def run(model, x, sigmas, *args, **kwargs):
+        with advising(_base(model)):
+            return invert_ddim(watched(model, sigmas[1:]), x, sigmas, *args, **kwargs, **options)
+
+    sampler = comfy.samplers.KSAMPLER(run)
     guider = _guider(model, positive, positive, cfg=1.0)
     return _run(guider, sampler, samples, schedule.sigmas, callback), convergence
 
@@ -47,7 +56,7 @@ def sample(
     seed: int = 0,
     kept: SourceOutsideMask | None = None,
 ) -> Tensor:
-    """Inverted noise -> clean latents."""
+    """Inverted noise -> clean latents. Raises EI2Error at the first value that is not finite."""
     guider = _guider(model, positive, negative, cfg)
     return _run(guider, ddim_sampler(eta, seed, kept), samples, schedule.descending, callback, seed)
 
@@ -60,10 +69,12 @@ def ddim_sampler(eta: float, seed: int, kept: SourceOutsideMask | None = None) -
 
     def run(model, x, sigmas, extra_args=None, callback=None, disable=None):
         options = {"eta": eta, "generator": torch.Generator().manual_seed(seed)}
-        options["leftover"] = float(sigmas[-1]) > float(model.inner_model.inner_model.model_sampling.sigma_min)
+        options["leftover"] = float(sigmas[-1]) > float(_base(model).model_sampling.sigma_min)
         if kept is not None:
             options["keep"] = replace(kept, mask=comfy.sampler_helpers.prepare_mask(kept.mask, x.shape, x.device))
-        return sample_ddim(model, x, sigmas, extra_args, callback, disable, **options)
+        with advising(_base(model)):
+            watching = watched(model, sigmas[:-1])
+            return sample_ddim(watching, x.float(), sigmas, extra_args, callback, disable, **options)
 
     return _OwnMask(run)
 
@@ -75,6 +86,11 @@ class _OwnMask(comfy.samplers.KSAMPLER):
         self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
     ):
         return super().sample(model_wrap, sigmas, extra_args, callback, noise, latent_image, None, disable_pbar)
+
+
+def _base(model) -> BaseModel:
+    """Behind what the host hands a sampler."""
+    return model.inner_model.inner_model
 
 
 def _guider(model, positive, negative, cfg: float):

@@ -24,6 +24,7 @@ from ....ei2_modules.tuning.own_copy import own_copy
 from ....ei2_modules.tuning.trainables import Trainables
 from ..inflating import animatediff
 from ..inflating.base_weights import is_packed, storage
+from ..inflating.guidance import without_guidance
 from ..inflating.inflate import Inflated
 from ..inflating.keys import OURS
 from ..inflating.query_patches import remove_queries
@@ -36,7 +37,11 @@ BETWEEN_BLOCKS = ("input_block_patch", "input_block_patch_after_skip", "output_b
 
 def tuning_clone(model: ModelPatcher, inflated: Inflated, dtype: torch.dtype, control: bool) -> ModelPatcher:
     """A clone to train in, computing in one type. Frame attention stays; tuned queries and the inference bank make
-    room for the trained ones; guidance patches, windows and compilation stay out. control: ControlNets take part."""
+    room for the trained ones; guidance, step caches, windows and compilation stay out.
+
+    control: ControlNets take part.
+    """
+    model = without_guidance(model, "tuning")
     dynamic = "disable_dynamic" in inspect.signature(model.clone).parameters
     clone = model.clone(disable_dynamic=True) if dynamic else model.clone()
     options = clone.model_options["transformer_options"]
