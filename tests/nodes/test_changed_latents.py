@@ -11,10 +11,11 @@ import comfy_extras.nodes_latent as latent_nodes
 import comfy_extras.nodes_rebatch as rebatch
 import pytest
 import torch
-from mini import caption, clip, custom_advanced, inflate, invert, model, pack, run, sample, tune
-from other_nodes import run_node
 
 import nodes as host_nodes
+
+from .mini import caption, clip, custom_advanced, inflate, invert, model, pack, run, sample, tune
+from .other_nodes import run_node
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 RECORD = pack("nodes.host.sampling.record").RECORD

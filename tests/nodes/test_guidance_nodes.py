@@ -6,8 +6,9 @@ import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_extras import nodes_apg, nodes_easycache, nodes_eps, nodes_fresca, nodes_lumina2, nodes_perpneg
-from mini import caption, clip, inflate, invert, model, pack, plain_sample, sample, tune
-from other_nodes import NODES, run_node
+
+from .mini import caption, clip, inflate, invert, model, pack, plain_sample, sample, tune
+from .other_nodes import NODES, run_node
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 STEPS = 12  # enough for a cache to skip some

@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from mini import caption, clip, custom_advanced, inflate, invert, model, pack, plain_sample, run, sample, tune
+
+from .mini import caption, clip, custom_advanced, inflate, invert, model, pack, plain_sample, run, sample, tune
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 NAN, INFINITE = float("nan"), float("inf")

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from mini import clip, custom_advanced, inflate, invert, model, run, sample
+
+from .mini import clip, custom_advanced, inflate, invert, model, run, sample
 
 HALVES = [torch.float16, torch.bfloat16]
 TYPES = [*HALVES, torch.float64]

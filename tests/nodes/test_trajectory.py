@@ -11,8 +11,9 @@ import folder_paths
 import psutil
 import pytest
 import torch
-from mini import clip, inflate, invert, model, pack, sample
 from safetensors import SafetensorError
+
+from .mini import clip, inflate, invert, model, pack, sample
 
 trajectory = pack("nodes.host.sampling.trajectory")
 RECORD = pack("nodes.host.sampling.record").RECORD
