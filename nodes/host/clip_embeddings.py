@@ -8,6 +8,8 @@ zeros, or the identity. None of these gives a text alignment, so they are recogn
 from dataclasses import dataclass
 
 import torch
+from comfy.clip_vision import ClipVisionModel
+from comfy.sd import CLIP
 
 from ...ei2_modules.errors import EI2Error
 from ...ei2_modules.metrics.figures import check_image, check_widths, rgb
@@ -30,7 +32,13 @@ class Embeddings:
     text: torch.Tensor | None = None
 
 
-def embeddings(images, source, clip_vision, clip, prompt) -> tuple[Embeddings, tuple[str, ...]]:
+def embeddings(
+    images: torch.Tensor,
+    source: torch.Tensor | None,
+    clip_vision: ClipVisionModel | None,
+    clip: CLIP | None,
+    prompt: str,
+) -> tuple[Embeddings, tuple[str, ...]]:
     """All that the given inputs allow, and in words why others are missing. Raises the host's interrupt alone."""
     if clip_vision is None:
         return Embeddings(), (
@@ -65,7 +73,7 @@ def _of_text(clip, prompt, width: int) -> torch.Tensor | None:
 
 
 @torch.no_grad()
-def embed_frames(clip_vision, frames: torch.Tensor) -> torch.Tensor:
+def embed_frames(clip_vision: ClipVisionModel, frames: torch.Tensor) -> torch.Tensor:
     """(n, h, w, c) in 0..1 to (n, d) projected image embeddings. The shorter side is fitted and the middle cropped.
 
     Raises EI2Error for a model that gives none.
@@ -84,7 +92,7 @@ def embed_frames(clip_vision, frames: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def embed_text(clip, prompt: str) -> torch.Tensor:
+def embed_text(clip: CLIP, prompt: str) -> torch.Tensor:
     """The projected embedding (d,) of a prompt. Word weights such as (red:1.2) do not change it.
 
     Raises EI2Error, naming a CLIP that works, if this one has no usable text projection.

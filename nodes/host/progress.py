@@ -93,7 +93,7 @@ class Progress:
         return found
 
 
-def is_preview(found) -> bool:
+def is_preview(found: object) -> bool:
     """Whether it is what the host's bar takes: a format, a picture, and the most pixels a side of it may have."""
     return isinstance(found, tuple) and len(found) == 3 and isinstance(found[1], Image.Image)
 

@@ -2,7 +2,9 @@
 
 import functools
 import logging
+from collections.abc import Callable
 
+from comfy.model_patcher import ModelPatcher
 from comfy.samplers import CFGGuider
 
 from ....ei2_modules.attention.frame import ATTENTIONS
@@ -20,7 +22,7 @@ def foreign_attention(model_options: dict, spec: UNetSpec) -> list[tuple]:
     return sorted(set(spec.places()).intersection(taken))
 
 
-def refuse_foreign_attention(model, spec: UNetSpec, options: InflateOptions) -> None:
+def refuse_foreign_attention(model: ModelPatcher, spec: UNetSpec, options: InflateOptions) -> None:
     """Raise EI2Error when another node has taken our place in the self-attention: tuning would not fit sampling."""
     foreign = foreign_attention(model.model_options, spec)
     if foreign and ATTENTIONS[options.attention].crosses:
@@ -30,7 +32,7 @@ def refuse_foreign_attention(model, spec: UNetSpec, options: InflateOptions) -> 
         )
 
 
-def telling_wrapper(spec: UNetSpec, options: InflateOptions, tuned_frames: int | None):
+def telling_wrapper(spec: UNetSpec, options: InflateOptions, tuned_frames: int | None) -> Callable:
     """For the host's sampling of any kind: say where frames do not see each other, and what does not fit the clip."""
     said = set()  # by this model: inversion and sampling run it more than once
 

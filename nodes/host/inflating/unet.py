@@ -5,7 +5,8 @@ import re
 import comfy.model_sampling
 import torch
 from comfy.ldm.modules.attention import BasicTransformerBlock
-from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, Upsample
+from comfy.ldm.modules.diffusionmodules.openaimodel import Downsample, UNetModel, Upsample
+from comfy.model_patcher import ModelPatcher
 
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.files.fingerprint import Fingerprint, fingerprint
@@ -15,7 +16,7 @@ from .base_weights import meaning, rounding, storage
 _PLACE = re.compile(r"(?:(input|output)_blocks\.(\d+)|middle_block)\.\d+\.transformer_blocks\.\d+$")
 
 
-def describe(model) -> UNetSpec:
+def describe(model: ModelPatcher) -> UNetSpec:
     """The UNet behind a ModelPatcher. Raises EI2Error for a model without image transformer blocks."""
     unet, family = model.model.diffusion_model, type(model.model.model_config).__name__
     blocks = tuple(_blocks(unet))
@@ -34,7 +35,7 @@ def describe(model) -> UNetSpec:
     )
 
 
-def prediction_type(model) -> str:
+def prediction_type(model: ModelPatcher) -> str:
     """Either "eps" or "v"; anything else (flow, EDM, x0, LCM) has another schedule or rule and is refused."""
     found = model.get_model_object("model_sampling")
     prediction = _prediction(found)
@@ -80,12 +81,12 @@ def _in_words(sampling) -> str:
     return f"{rules[-1] if rules else type(sampling).__name__} on {schedule} {steps}"
 
 
-def sigma_table(model):
+def sigma_table(model: ModelPatcher) -> torch.Tensor:
     """The model's sigmas, (1000,), rising."""
     return model.get_model_object("model_sampling").sigmas
 
 
-def base_fingerprint(model, spec: UNetSpec) -> Fingerprint:
+def base_fingerprint(model: ModelPatcher, spec: UNetSpec) -> Fingerprint:
     """Of the checkpoint's own key and query projections, beneath any LoRA or tuned weights that are loaded now."""
     keys = [f"diffusion_model.{path}.weight" for path in (*spec.key_paths(), *spec.query_paths())]
     numbers, lost, coarsest = [], 0.0, ""
@@ -98,7 +99,7 @@ def base_fingerprint(model, spec: UNetSpec) -> Fingerprint:
     return Fingerprint(numbers, lost, coarsest)
 
 
-def queries_without(model, spec: UNetSpec, differences: dict[str, torch.Tensor]) -> list[float]:
+def queries_without(model: ModelPatcher, spec: UNetSpec, differences: dict[str, torch.Tensor]) -> list[float]:
     """Fingerprint of the checkpoint's queries after these differences are taken off them."""
     numbers = []
     for path in spec.query_paths():
@@ -107,7 +108,7 @@ def queries_without(model, spec: UNetSpec, differences: dict[str, torch.Tensor])
     return numbers
 
 
-def attended_channels(unet) -> float:
+def attended_channels(unet: UNetModel) -> float:
     """Channels of all transformer blocks, each by the share of the latent's pixels that it sees: 2820 for SD1.5."""
     total, shrunk = 0.0, 0
     middle = [unet.middle_block] if unet.middle_block is not None else []  # KOALA has none

@@ -1,5 +1,7 @@
 """Long clips through the host's context windows: ours where none are set, and with anchors in both cases."""
 
+from collections.abc import Callable
+
 import torch
 from comfy.context_windows import (
     ContextFuseMethods,
@@ -71,7 +73,7 @@ class Windows(IndexListContextHandler):
         return super().get_resized_cond(cond_in, x_in, window, *device)
 
 
-def sampling_wrapper(options: InflateOptions):
+def sampling_wrapper(options: InflateOptions) -> Callable:
     """For the host's sampling of any kind: say how long the clip is, and put windows in when it needs them."""
     ratio = options.coarse_ratio if ATTENTIONS[options.attention].pools else None
 
