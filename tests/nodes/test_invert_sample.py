@@ -67,6 +67,18 @@ def test_report_in_pixels_with_a_vae():
     assert "pixels" in invert(smooth(), steps=3, vae=Fake())[1]
 
 
+def test_a_vae_that_fails_leaves_the_inversion():
+    class Fails:
+        def decode(self, samples):
+            raise RuntimeError("expected 16 channels")
+
+    model = smooth()
+    noise, report = invert(model, steps=3, vae=Fails())
+    assert torch.equal(noise["samples"], invert(model, steps=3)[0]["samples"])
+    assert "pixels: not measurable" in report
+    assert "WARNING: the VAE could not decode the round trip (RuntimeError: expected 16 channels)" in report
+
+
 def test_inversion_asks_the_model_once_a_step_at_the_published_timesteps(monkeypatch):
     m, asked = smooth(), []
     original = m.model.apply_model

@@ -11,6 +11,7 @@ from torch import Tensor
 from ....ei2_modules.diffusion.finite import first_not_finite
 from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.metrics.figures import psnr
+from ..attempt import attempt
 from ..inflating.guidance import without_guidance
 from ..precision import computes_in, dtype_name
 from ..progress import Progress
@@ -72,14 +73,12 @@ def invert_and_check(
         plain, _ = sampling.invert(model, samples, positive, schedule, 0, progress.callback())
         plain = _sample_back(model, plain, positive, schedule, progress)
         lines.append(_figures("the plain rule's, latent", psnr(plain.cpu(), samples.cpu(), span(samples)).tolist()))
-    black = None
+    failed = None
     if vae is not None:
-        images, source = _decode(vae, back), _decode(vae, samples)
-        black = _not_finite(vae, images, source)
-        values = None if black else psnr(images, source).tolist()
+        values, failed = _in_pixels(vae, back, samples)
         per_frame = values or per_frame
         lines.append(_figures("reconstruction at guidance 1, pixels", values))
-    warning = black or poor(per_frame, schedule.steps, iterations, computes_in(model.model), tuned)
+    warning = failed or poor(per_frame, schedule.steps, iterations, computes_in(model.model), tuned)
     if warning:
         logging.warning("EI²: %s", warning)
     return RoundTrip(noise, trajectory, per_frame, lines, warning)
@@ -107,6 +106,13 @@ def poor(per_frame: list[float], steps: int, iterations: int, dtype: torch.dtype
 
 def _sample_back(model, noise, positive, schedule, progress):
     return sampling.sample(model, noise, positive, positive, 1.0, schedule, progress.callback())
+
+
+def _in_pixels(vae: VAE, back: Tensor, samples: Tensor) -> tuple[list[float] | None, str | None]:
+    """(PSNR of every frame, None), or (None, why not): the inversion is done, and worth more than its figure."""
+    clips, why = attempt("the VAE could not decode the round trip", lambda: [_decode(vae, c) for c in (back, samples)])
+    why = why or _not_finite(vae, *clips)
+    return (None, why) if why else (psnr(*clips).tolist(), None)
 
 
 def _decode(vae, samples):
