@@ -50,7 +50,7 @@ def test_tiles_in_the_batch_are_no_frames(options, at_once, frames):
     noise = invert(m, clip(frames, 2 * HALF, 2 * HALF), steps=1)[0]
     edited = sample(tiled(m, at_once), noise, cfg=2.0)
     for place in QUARTERS:
-        alone = sample(m, {**noise, "samples": quarter(noise["samples"], *place)}, cfg=2.0)
+        alone = sample(m, {"samples": quarter(noise["samples"], *place)}, cfg=2.0, steps=1)  # noise without its record
         torch.testing.assert_close(quarter(edited, *place), alone, rtol=0, atol=1e-4)
 
 
