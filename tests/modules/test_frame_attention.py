@@ -4,7 +4,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from ei2_modules.attention.frame import average_pool, frame_attention, scaled_dot_product
+from ei2_modules.attention.frame import ATTENTIONS, average_pool, frame_attention, groups, scaled_dot_product
 from ei2_modules.errors import EI2Error
 
 HEADS, DIM = 2, 8
@@ -190,3 +190,15 @@ def test_layout_is_heads_last():
     out = rearrange(scaled_dot_product(q, k, v, HEADS), "b l (h d) -> h b l d", h=HEADS)
     half = slice(0, DIM // HEADS)
     torch.testing.assert_close(out[0], scaled_dot_product(q[..., half], k[..., half], v[..., half], 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "without", "with_gradients"),
+    [("FFAM", 8, 1), ("SCA", 4, 1), ("first-frame", 2, 1), ("dense", 8, 8), ("per-frame", 1, 1)],
+)
+def test_so_few_frames_at_once_that_copies_stay_small(kind, without, with_gradients):
+    """Half of k's tokens are copied at the most: 4096 of 8 frames of 1024 tokens. FFAM at r = 2 sees 2816 of them."""
+    k = torch.empty(8, 1024, 160, device="meta")
+    for gradients, count in ((False, without), (True, with_gradients)):
+        found = groups(ATTENTIONS[kind], k, 8, (32, 32), 2, gradients)
+        assert len(found) == count and [i for some in found for i in range(8)[some]] == list(range(8))

@@ -127,6 +127,12 @@ def test_divergence_is_said():
     _, convergence = round_trip_db(3, ToyUNet(strength=40.0))
     assert convergence.failed_steps()
     assert "did not converge" in convergence.describe()
+
+
+def test_the_report_names_the_first_step_that_failed():
+    convergence = Convergence(2, residuals=[1e-4, 2e-2, 1e-4, 3e-2], previous=[1e-3, 1e-2, 1e-3, 5e-2])
+    assert convergence.failed_steps() == [2, 4]
+    assert "at 2 of 4 steps (first at step 2, worst residual 3.0e-02, still growing at 1)" in convergence.describe()
     assert "WARNING" in convergence.describe()
 
 

@@ -36,6 +36,10 @@ def test_anchors_are_spread(frames, expected):
     assert anchor_frames(frames) == expected
 
 
+def test_the_first_way_to_lay_windows_is_the_plain_one():
+    assert windows(20, 16) == windows(20, 16, 0) == [list(range(10)), list(range(10, 20))]
+
+
 def test_windows_see_the_anchors_outside_them():
     """Against the sentence itself: eq. 10 over the window, and the coarser tokens of each anchor outside it."""
     torch.manual_seed(0)

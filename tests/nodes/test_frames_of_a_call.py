@@ -98,6 +98,22 @@ def grids(apply_model, args):
     return torch.cat(rows.chunk(2, dim=-1))
 
 
+def test_frames_where_nobody_says_how_many():
+    frames = pack("nodes.host.inflating.frames")
+    assert frames.frames_in({"cond_or_uncond": [0, 1]}, 6) == 3
+    assert frames.frames_in({}, 6) == 6
+
+
+def test_what_was_said_of_the_frames_is_said_again_afterwards():
+    frames, options = pack("nodes.host.inflating.frames"), {}
+    with frames.only_frames(options, [1, 2], of=5):
+        outer = dict(options)
+        with frames.only_frames(options, [4], of=5):
+            assert frames.frames_in(options, 1) == 1
+        assert options == outer and frames.frames_in(options, 2) == 2
+    assert options == {}
+
+
 REFUSED = {
     "half of the frames": (by_rows(2), "holds 2 rows for 2 texts"),
     "frame by frame": (by_rows(1), "holds 1 rows for 2 texts"),

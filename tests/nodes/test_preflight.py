@@ -81,6 +81,7 @@ def test_what_cannot_fit_is_refused_with_a_change_that_fits(free, choice, size, 
     )
     assert replace(lean, frames=fewer).bytes <= size * GIB < replace(lean, frames=fewer + 1).bytes
     assert replace(lean, height=width // 8, width=width // 8).bytes <= size * GIB
+    assert f"make the frames {width}x{width}" in text, "the shape stays"
 
 
 def test_nothing_is_advised_that_is_so_already():
