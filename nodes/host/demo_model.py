@@ -94,6 +94,8 @@ def _model(weights) -> comfy.model_patcher.ModelPatcher:
 class _Tokenizer:
     """Captions to weighted tokens, with the host's brackets: (red:1.3)."""
 
+    ei2_words = vocabulary.WORDS  # by which attention control reads the tokens
+
     def __init__(self, **_):
         pass
 

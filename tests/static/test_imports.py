@@ -36,6 +36,7 @@ FLOORS = {
         ["resume"],
         ["tuning"],
         ["sampling"],
+        ["control"],
         ["inflating"],
         ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model"],
         ["api", "attempt", "controlnets", "precision", "prompt_graph", "__init__"],

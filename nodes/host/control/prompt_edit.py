@@ -1,0 +1,99 @@
+"""Two texts, their conditioning, and which word of one stands for which of the other."""
+
+import re
+from dataclasses import dataclass
+
+from comfy.sd import CLIP
+from torch import Tensor
+
+from ....ei2_modules.attention.control.alignment import Alignment, align
+from ....ei2_modules.attention.control.words import Text, word_weights, words_in
+from ....ei2_modules.errors import EI2Error
+from .texts import read_text
+
+
+@dataclass(frozen=True, eq=False)
+class BlendWords:
+    """Places of tokens: an edit changes only where these words are seen."""
+
+    source: list[int]
+    target: list[int]
+
+
+@dataclass(frozen=True, eq=False)
+class PromptEdit:
+    """What Prompt Edit gives: never changed."""
+
+    caption: list  # CONDITIONING of what the clip shows
+    prompt: list  # CONDITIONING of what it shall show
+    alignment: Alignment
+    weights: Tensor | None  # (t,) of the prompt's tokens
+    blend: BlendWords
+
+
+def make_prompt_edit(clip: CLIP, caption: str, prompt: str, weights: str, blend: str) -> PromptEdit:
+    """weights: lines or pieces after commas such as "green: 2". blend: words of either text; without any, what changed.
+
+    Raises EI2Error for a word that is in neither text, and lists the words.
+    """
+    texts = [read_text(clip, text) for text in (caption, prompt)]
+    alignment = align(*texts)
+    conditioning = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (caption, prompt)]
+    factors = _factors(weights)
+    return PromptEdit(
+        *conditioning, alignment, word_weights(texts[1], factors) if factors else None, _blend(alignment, blend)
+    )
+
+
+def describe(edit: PromptEdit) -> str:
+    """For the node: which word became which, and where the edit may change something."""
+    source, target = edit.alignment.source, edit.alignment.target
+    lines = [edit.alignment.describe()]
+    seen = " ".join(dict.fromkeys([*_words(source, edit.blend.source), *_words(target, edit.blend.target)]))
+    lines += [f"local blend by: {seen}"] if seen else []
+    if edit.weights is not None:
+        weighted = {word: float(edit.weights[i]) for i, word in _named(target) if edit.weights[i] != 1}
+        lines.append("weights: " + ", ".join(f"{word} {factor:g}" for word, factor in weighted.items()))
+    return "\n".join(lines)
+
+
+def _blend(alignment: Alignment, words: str) -> BlendWords:
+    if not words.strip():
+        return BlendWords(alignment.changed_source, alignment.changed_target)
+    found = ([], [])
+    for phrase in filter(str.strip, re.split(r"[,\n]", words)):
+        places = [_or_none(text, phrase) for text in (alignment.source, alignment.target)]
+        if not any(places):
+            listed = ", ".join(dict.fromkeys([*alignment.source.words, *alignment.target.words]))
+            raise EI2Error(f"{phrase.strip()!r} is in neither text, so nothing can be blended by it. Words: {listed}.")
+        for all_of_them, here in zip(found, places, strict=True):
+            all_of_them += here
+    return BlendWords(*(sorted(set(places)) for places in found))
+
+
+def _or_none(text: Text, phrase: str) -> list[int]:
+    try:
+        return words_in(text, phrase)
+    except EI2Error:
+        return []
+
+
+def _factors(weights: str) -> dict[str, float]:
+    found = {}
+    for line in filter(str.strip, re.split(r"[,\n]", weights)):
+        phrase, colon, number = line.rpartition(":")
+        try:
+            found[phrase.strip()] = float(number)
+        except ValueError:
+            colon = ""
+        if not colon or not phrase.strip():
+            raise EI2Error(f"{line.strip()!r} is no weight of a word: write for example green: 2, circle: 0.5")
+    return found
+
+
+def _words(text: Text, places: list[int]) -> list[str]:
+    return [text.words[text.tokens[i].word] for i in places]
+
+
+def _named(text: Text) -> list[tuple[int, str]]:
+    return [(i, text.words[token.word]) for i, token in enumerate(text.tokens) if token.word is not None]
