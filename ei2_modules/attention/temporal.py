@@ -75,11 +75,16 @@ class TemporalAttention(nn.Module):
         self.to_out = make_linear(dim, dim, bias=True, dtype=dtype)
         self.affine = Affine(dim, dtype) if self.kind.affine else nn.Identity()
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """((b n), l, d) -> the same shape, n = frames; sequences of different clips never meet."""
+    def forward(self, x: Tensor, frames: int, taking: Callable | None = None) -> Tensor:
+        """((b n), l, d) -> the same shape, n = frames; sequences of different clips never meet.
+
+        taking: (queries, keys), ((b l), n, d) -> those to attend by, where an edit takes them from its source.
+        """
         z = rearrange(x, "(b n) l d -> (b l) n d", n=frames)
         c = self.affine(self.kind.norm(z)).contiguous()  # or each projection copies it, or its weight for every place
-        out = scaled_dot_product(self.to_q(c), self.to_k(c), self.to_v(c), self.heads)
+        q, k = self.to_q(c), self.to_k(c)
+        q, k = (q, k) if taking is None else taking(q, k)
+        out = scaled_dot_product(q, k, self.to_v(c), self.heads)
         z = z + self.to_out(out)
         return rearrange(z, "(b l) n d -> (b n) l d", l=x.shape[1])
 

@@ -17,19 +17,23 @@ class ControlOptions:
 
     cross_share: float = 0.8  # cross-attention says where things are: 0.2 leaves 1.3 px, 0.5 0.54, 0.8 0.38
     self_share: float = 0.6  # queries and keys of frame attention: on top of cross it halves the flicker
+    temporal_share: float = 0.0  # queries and keys of the temporal modules
     feature_share: float = 0.0  # features of a residual block
     blend_threshold: float = 0.0  # of a word map's greatest value; 0: no local blend
+    blend_start: float = 0.0  # share of the steps that are done before the blend begins
+    fuse_threshold: float = 0.0  # self-attention stays the edit's own where a word is seen above it; 0: nowhere
     noise_share: float = 0.0  # of the noise inside the source word's mask that is renewed
     noise_threshold: float = 0.4  # of that mask
-    dilation: int = 1  # px of the latent that either mask grows: the maps end inside the object
+    dilation: int = 1  # px of the latent that the masks grow: the maps end inside the object
+    finest: float = 1.0  # side of the largest attention maps that are taken, as a share of the latent's
     source: str = "along the inversion"  # its reconstruction is the source itself; the others place things as well
 
     def __post_init__(self):
-        for name in ("cross_share", "self_share", "feature_share", "noise_share"):
+        for name in (*SHARES, "noise_share", "blend_start"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise EI2Error(f"{name.replace('_', ' ')} is {share}: it must be 0 (never) to 1 (all).")
-        for name, zero in (("blend_threshold", "no blend"), ("noise_threshold", "everywhere")):
+        for name, zero in THRESHOLDS.items():
             threshold = getattr(self, name)
             if not 0 <= threshold < 1:
                 what = name.replace("_", " ")
@@ -45,13 +49,23 @@ class ControlOptions:
         return cls(source=source, **KINDS.get(kind, custom))
 
 
+SHARES = ("cross_share", "self_share", "temporal_share", "feature_share")
+THRESHOLDS = {"blend_threshold": "no blend", "fuse_threshold": "no fusing", "noise_threshold": "everywhere"}
+
 # what differs from the fields' own defaults
 KINDS = {
     "appearance": {"blend_threshold": 0.4},  # colours and textures: error outside falls to the autoencoder's own
     "shape": {"cross_share": 0.2, "self_share": 0.0, "noise_share": 1.0},  # more of either gives hybrids of both shapes
     "style": {},  # changes everywhere, so nothing is blended
     "background": {"feature_share": 0.4},  # error 3.9 -> 3.1; a blend mask would cover nearly everything
-}
+    # published systems, with their own values
+    "Video-P2P": {
+        "cross_share": 0.2, "self_share": 0.0, "temporal_share": 0.5, "blend_threshold": 0.3, "blend_start": 0.2,
+        "dilation": 0,
+    },
+    "vid2vid-zero": {"self_share": 0.0},  # for refined texts the released code passes 0.4 by mistake
+    "FateZero": {"self_share": 0.8, "fuse_threshold": 0.2, "dilation": 0, "finest": 0.5},
+}  # fmt: skip
 
 
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -4,18 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import comfy.samplers
+import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....ei2_modules.attention.control.blend import LocalBlend, WordMaps, dilate
 from ....ei2_modules.attention.control.moving_noise import moving_noise, renew
 from ....ei2_modules.attention.control.options import ControlOptions
+from ....ei2_modules.diffusion.sampling import ddim_step
 from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
-from ..inflating.keys import CONTROL
+from ..inflating.keys import CONTROL, OURS
 from .hooks import with_hooks
 from .prompt_edit import PromptEdit
+from .source import AlongInversion, OwnPrediction
 from .step import Editing, Looking, Recording, Step
 
 SAME_SIGMA = 1e-3  # relative
@@ -28,75 +32,102 @@ class Control:
 
     edit: PromptEdit
     options: ControlOptions
-    mask: Tensor | None = None  # where the clip may change; instead of the words' own
+    mask: Tensor | None = None  # (n or 1, h, w) in pixels, where the clip may change; instead of the words' own
+
+
+@dataclass(frozen=True, eq=False)
+class SourceClip:
+    """What is edited."""
+
+    schedule: Schedule
+    trajectory: Sequence[Tensor] | None  # of the inversion, one for every sigma of the schedule
 
 
 class ControlledGuider(comfy.samplers.CFGGuider):
-    """For one sampling of one inverted latent. trajectory: the clip's latents at every sigma of the schedule."""
+    """For samplings of one inverted latent, by any sampler whose calls lie on the schedule's sigmas."""
 
-    def __init__(
-        self, model: ModelPatcher, spec: UNetSpec, control: Control, schedule: Schedule, trajectory: Sequence[Tensor]
-    ):
-        super().__init__(with_hooks(model, spec))
-        self.control, self.schedule, self.trajectory = control, schedule, trajectory
-        frames, _, *size = trajectory[0].shape
-        threshold, dilation = control.options.blend_threshold, control.options.dilation
-        self.blend = None
-        if threshold and control.mask is None:
-            self.blend = LocalBlend(frames, tuple(size), threshold, dilation, levels(model))
+    def __init__(self, model: ModelPatcher, spec: UNetSpec, control: Control, clip: SourceClip):
+        clone = with_hooks(model, spec)
+        clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, OURS, _beginning)
+        super().__init__(clone)
+        self.control, self.clip = control, clip
 
     def set_conds(self, positive: list, negative: list) -> None:
-        self.inner_set_conds({"positive": positive, "negative": negative, "caption": self.control.edit.caption})
+        """The source is seen with all that the edit is, but for the words."""
+        caption = [[text, {**positive[0][1], **own}] for text, own in self.control.edit.caption]
+        self.inner_set_conds({"positive": positive, "negative": negative, "caption": caption})
+
+    def begin(self, x: Tensor, sigmas: Tensor, extra_args: dict) -> Tensor:
+        """x, (n, c, h, w) in the model's scale, that a sampling starts from -> what it shall start from."""
+        options, schedule = self.control.options, self.clip.schedule
+        self.sigmas, size = schedule.sigmas, tuple(x.shape[-2:])
+        self.source = AlongInversion(self.clip.trajectory)
+        if options.source != "along the inversion":
+            self.source = OwnPrediction(x, schedule)
+        self.blend = self.mask = self.fused = None
+        if self.control.mask is not None:
+            self.mask = comfy.sampler_helpers.prepare_mask(self.control.mask, x.shape, x.device)
+        elif options.blend_threshold:
+            threshold, dilation = options.blend_threshold, options.dilation
+            self.blend = LocalBlend(len(x), size, threshold, dilation, levels(self.model_patcher))
+        if options.fuse_threshold:
+            self.fused = self._seen(x, options.fuse_threshold, True, extra_args)
+        if not options.noise_share or float(sigmas[0]) < float(self.sigmas[-1]) * (1 - SAME_SIGMA):
+            return x
+        mask = self._seen(x, options.noise_threshold, False, extra_args)
+        noise = moving_noise(mask.cpu(), x.shape[1], torch.Generator().manual_seed(extra_args["seed"] or 0))
+        return renew(x, mask, noise, self.clip.schedule.sigma_end, options.noise_share)
 
     def predict_noise(self, x, timestep, model_options=None, seed=None):
         place = self._place(timestep)
-        step = self._step(place)
-        if step.needs_source:
-            source = self.trajectory[place].to(x)
-            with_step = _carrying(model_options, Recording(step))
-            comfy.samplers.calc_cond_batch(self.inner_model, [self.conds["caption"]], source, timestep, with_step)
-        options = _carrying(model_options, Editing(step)) if step.needs_source else model_options
-        return super().predict_noise(x, timestep, options, seed)
+        step = self._step(place, x)
+        if not step.needs_source:
+            return self._blended(super().predict_noise(x, timestep, model_options, seed), x, place)
+        recording = _carrying(model_options, Recording(step))
+        self._pass_over_source(place, x, timestep, recording)
+        denoised = super().predict_noise(x, timestep, _carrying(model_options, Editing(step)), seed)
+        return self._blended(denoised, x, place)
 
-    def start(self, x: Tensor, extra_args: dict, seed: int) -> Tensor:
-        """Before the first step: the noise under the old words renewed, if that is asked for."""
-        options, tokens = self.control.options, self.control.edit.blend.source
-        if not options.noise_share:
-            return x
+    def _pass_over_source(self, place: int, x: Tensor, timestep: Tensor, model_options: dict) -> None:
+        source, conds = self.source.at(place).to(x), [self.conds["caption"]]
+        (denoised,) = comfy.samplers.calc_cond_batch(self.inner_model, conds, source, timestep, model_options)
+        self.source.predicted(place, denoised)
+
+    def _blended(self, denoised: Tensor, x: Tensor, place: int) -> Tensor:
+        """The x0 whose DDIM step ends in the source's latents outside the words of the edit, or outside the mask."""
+        done = 1 - place / self.clip.schedule.steps
+        if place == 0 or done < self.control.options.blend_start or self.blend is self.mask is None:
+            return denoised
+        sigma, below = (self.sigmas[i].to(x) for i in (place, place - 1))
+        edited, source = ddim_step(x, denoised, sigma, below), self.source.at(place - 1).to(x)
+        if self.blend is not None:
+            wanted = self.blend(edited, source)
+        else:
+            wanted = source + self.mask * (edited - source)
+        return (sigma * wanted - below * x) / (sigma - below)
+
+    def _seen(self, x: Tensor, threshold: float, pool: bool, extra_args: dict) -> Tensor:
+        """(n, 1, h, w), 1 where words of the caption are seen in the source, by a look at a few of its steps."""
+        tokens, schedule = self.control.edit.blend.source, self.clip.schedule
         if not tokens:
             raise EI2Error(
-                "This kind of edit renews the noise where the old word is seen, and no word of the caption is replaced: "
-                "name the word under blend words of Prompt Edit, or choose another kind of edit."
+                "This kind of edit asks where the old word is seen in the clip, and no word of the caption is "
+                "replaced. Name the word under blend words of Prompt Edit, or choose another kind of edit."
             )
-        mask = self._seen(tokens, x, extra_args["model_options"])
-        noise = moving_noise(mask.cpu(), x.shape[1], torch.Generator().manual_seed(seed))
-        return renew(x, mask, noise, self.schedule.sigma_end, options.noise_share)
-
-    def _seen(self, tokens: list[int], x: Tensor, model_options: dict) -> Tensor:
-        """(n, 1, h, w) where words of the caption are seen in the source, by a look at a few of its steps."""
-        frames, _, *size = x.shape
-        words = WordMaps(frames, tuple(size), levels(self.model_patcher))
-        looking, steps = _carrying(model_options, Looking(words, tokens)), self.schedule.steps
-        for place in sorted({max(1, round(steps * (i + 0.5) / LOOKS)) for i in range(LOOKS)}):
-            sigma = self.schedule.sigmas[place].to(x).expand(frames)
-            source = self.trajectory[place].to(x)
+        words = WordMaps(len(x), tuple(x.shape[-2:]), levels(self.model_patcher))
+        looking = _carrying(extra_args["model_options"], Looking(words, tokens))
+        for place in sorted({max(1, round(schedule.steps * (i + 0.5) / LOOKS)) for i in range(LOOKS)}):
+            source, sigma = self.clip.trajectory[place].to(x), self.sigmas[place].to(x).expand(len(x))
             comfy.samplers.calc_cond_batch(self.inner_model, [self.conds["caption"]], source, sigma, looking)
-        options = self.control.options
-        seen = words.relative(pool=False, from_least=True) > options.noise_threshold
-        return dilate(seen.float(), options.dilation)
+        seen = words.relative(pool, from_least=not pool) > threshold
+        return dilate(seen.float(), self.control.options.dilation)
 
-    def after_step(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """Outside the words of the edit the source is put back: x and sigma, a scalar, of the step that is done."""
-        if self.blend is None:
-            return x
-        return self.blend(x, self.trajectory[self._place(sigma.reshape(1))])
-
-    def _step(self, place: int) -> Step:
-        share = (self.schedule.steps - place) / self.schedule.steps
-        return Step(self.control.edit, self.control.options, share, self.blend)
+    def _step(self, place: int, x: Tensor) -> Step:
+        done = 1 - place / self.clip.schedule.steps
+        return Step(self.control.edit, self.control.options, done, tuple(x.shape[-2:]), self.blend, self.fused)
 
     def _place(self, sigma: Tensor) -> int:
-        sigmas = self.schedule.sigmas.to(sigma)
+        sigmas = self.sigmas.to(sigma)
         place = int((sigmas - sigma[0]).abs().argmin())
         if abs(float(sigmas[place] - sigma[0])) > SAME_SIGMA * float(sigmas[place]):
             raise EI2Error(
@@ -111,6 +142,12 @@ def levels(model: ModelPatcher) -> tuple[float, float]:
     published 16x16 of 64x64), and the finest of the miniature model."""
     deep = len(model.model.diffusion_model.num_res_blocks) > 2
     return (0.25, 0.25) if deep else (1.0, 1.0)
+
+
+def _beginning(executor, guider, sigmas, extra_args, callback, noise, latent_image=None, *args, **kwargs):
+    """Around a sampler of the host."""
+    latent_image = guider.begin(latent_image, sigmas, extra_args)
+    return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
 
 
 def _carrying(model_options: dict, control: Looking | Recording | Editing) -> dict:

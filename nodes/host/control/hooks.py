@@ -17,8 +17,8 @@ def with_hooks(model: ModelPatcher, spec: UNetSpec) -> ModelPatcher:
     replaced = clone.model_options["transformer_options"].get("patches_replace", {})
     for place in spec.places():
         for attention, hook in (("attn1", _self_hook), ("attn2", _text_hook)):
-            inner = dict(replaced.get(attention, {})).get(place)
-            made = hook(inner or _plain, inner is None)
+            inner = replaced.get(attention, {}).get(place)
+            made = hook(inner or plain_attention, inner is None)
             made.is_ei2 = inner is None or is_ours(inner)
             clone.set_model_patch_replace(made, attention, *place)
     middle = len(clone.model.diffusion_model.output_blocks) // 2
@@ -26,20 +26,28 @@ def with_hooks(model: ModelPatcher, spec: UNetSpec) -> ModelPatcher:
     return clone
 
 
-def _self_hook(inner: Callable, plain: bool) -> Callable:
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
+    """The host's own, with the heads of the call."""
+    return host_attention.optimized_attention(
+        q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
+    )
+
+
+def _self_hook(inner: Callable, is_plain: bool) -> Callable:
     def hook(q: Tensor, k: Tensor, v: Tensor, extra: dict, mask=None) -> Tensor:
+        def attend(q: Tensor, k: Tensor) -> Tensor:
+            return inner(q, k, v, extra) if mask is None else inner(q, k, v, extra, mask)
+
         control = extra.get(CONTROL)
-        if control is not None:
-            q, k = control.self_attention(q, k, extra)
-        return inner(q, k, v, extra, mask) if mask is not None else inner(q, k, v, extra)
+        return attend(q, k) if control is None else control.self_attention(attend, q, k, extra)
 
     return hook
 
 
-def _text_hook(inner: Callable, plain: bool) -> Callable:
+def _text_hook(inner: Callable, is_plain: bool) -> Callable:
     def hook(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
         out, control = inner(q, k, v, extra), extra.get(CONTROL)
-        return out if control is None else control.text_attention(out, q, k, v, extra, plain)
+        return out if control is None else control.text_attention(out, q, k, v, extra, is_plain)
 
     return hook
 
@@ -52,9 +60,3 @@ def _feature_patch(block: int) -> Callable:
         return h, skip
 
     return patch
-
-
-def _plain(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
-    return host_attention.optimized_attention(
-        q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
-    )

@@ -1,7 +1,7 @@
 """Two texts, their conditioning, and which word of one stands for which of the other."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from comfy.sd import CLIP
 from torch import Tensor
@@ -14,10 +14,12 @@ from .texts import read_text
 
 @dataclass(frozen=True, eq=False)
 class BlendWords:
-    """Places of tokens: an edit changes only where these words are seen."""
+    """Places of tokens: an edit changes only where these words are seen, and not where the kept ones are."""
 
     source: list[int]
     target: list[int]
+    kept_source: list[int] = field(default_factory=list)
+    kept_target: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,8 @@ class PromptEdit:
 
 
 def make_prompt_edit(clip: CLIP, caption: str, prompt: str, weights: str, blend: str) -> PromptEdit:
-    """weights: lines or pieces after commas such as "green: 2". blend: words of either text; without any, what changed.
+    """weights: lines or pieces after commas such as "green: 2". blend: words of either text, by which it is known where
+    the clip may change (those that changed, without any), and after a minus words where it must not.
 
     Raises EI2Error for a word that is in neither text, and lists the words.
     """
@@ -51,6 +54,8 @@ def describe(edit: PromptEdit) -> str:
     lines = [edit.alignment.describe()]
     seen = " ".join(dict.fromkeys([*_words(source, edit.blend.source), *_words(target, edit.blend.target)]))
     lines += [f"local blend by: {seen}"] if seen else []
+    stays = " ".join(dict.fromkeys([*_words(source, edit.blend.kept_source), *_words(target, edit.blend.kept_target)]))
+    lines += [f"stays as it is: {stays}"] if stays else []
     if edit.weights is not None:
         weighted = {word: float(edit.weights[i]) for i, word in _named(target) if edit.weights[i] != 1}
         lines.append("weights: " + ", ".join(f"{word} {factor:g}" for word, factor in weighted.items()))
@@ -58,17 +63,24 @@ def describe(edit: PromptEdit) -> str:
 
 
 def _blend(alignment: Alignment, words: str) -> BlendWords:
-    if not words.strip():
-        return BlendWords(alignment.changed_source, alignment.changed_target)
-    found = ([], [])
-    for phrase in filter(str.strip, re.split(r"[,\n]", words)):
-        places = [_or_none(text, phrase) for text in (alignment.source, alignment.target)]
-        if not any(places):
-            listed = ", ".join(dict.fromkeys([*alignment.source.words, *alignment.target.words]))
-            raise EI2Error(f"{phrase.strip()!r} is in neither text, so nothing can be blended by it. Words: {listed}.")
-        for all_of_them, here in zip(found, places, strict=True):
-            all_of_them += here
-    return BlendWords(*(sorted(set(places)) for places in found))
+    """words: phrases after commas or on lines; one after a minus names what must stay."""
+    changing, kept = ([], []), ([], [])
+    for phrase in map(str.strip, re.split(r"[,\n]", words)):
+        if phrase.strip("- "):
+            side = kept if phrase.startswith("-") else changing
+            for places, here in zip(side, _places(alignment, phrase.lstrip("- ")), strict=True):
+                places += here
+    if not any(changing):
+        changing = alignment.changed_source, alignment.changed_target
+    return BlendWords(*(sorted(set(places)) for places in (*changing, *kept)))
+
+
+def _places(alignment: Alignment, phrase: str) -> tuple[list[int], list[int]]:
+    found = _or_none(alignment.source, phrase), _or_none(alignment.target, phrase)
+    if not any(found):
+        listed = ", ".join(dict.fromkeys([*alignment.source.words, *alignment.target.words]))
+        raise EI2Error(f"{phrase!r} is in neither text, so nothing can be blended by it. Words: {listed}.")
+    return found
 
 
 def _or_none(text: Text, phrase: str) -> list[int]:

@@ -3,56 +3,75 @@
 Found by the place in the UNet and by the window of frames, so that the host may cut its calls as it likes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import comfy.ldm.modules.attention as host_attention
+import torch.nn.functional as F
 from torch import Tensor
 
 from ....ei2_modules.attention.control.blend import LocalBlend, WordMaps
 from ....ei2_modules.attention.control.maps import controlled_attention, word_maps
 from ....ei2_modules.attention.control.options import ControlOptions
 from ....ei2_modules.errors import EI2Error
+from .hooks import plain_attention
 from .prompt_edit import PromptEdit
 
 
 @dataclass
 class Step:
-    """Kept for one step only. share: how much of the sampling is done."""
+    """Kept for one step only. done: the share of the sampling that is."""
 
     edit: PromptEdit
     options: ControlOptions
-    share: float
-    blend: LocalBlend | None
+    done: float
+    size: tuple[int, int]  # of the latent
+    blend: LocalBlend | None  # its words are looked for
+    fused: Tensor | None = None  # (n, 1, h, w), 1 where self-attention stays the edit's own
     recorded: dict[tuple, tuple[Tensor, ...]] = field(default_factory=dict)
 
-    @property
-    def cross(self) -> bool:
-        return self.share < self.options.cross_share
-
-    @property
-    def own(self) -> bool:
-        return self.share < self.options.self_share
-
-    @property
-    def features(self) -> bool:
-        return self.share < self.options.feature_share
+    def takes(self, share: str) -> bool:
+        """share: "cross", "self", "temporal" or "feature"."""
+        return self.done < getattr(self.options, f"{share}_share")
 
     @property
     def needs_source(self) -> bool:
-        return self.cross or self.own or self.features or self.blend is not None
+        return self.blend is not None or any(map(self.takes, ("cross", "self", "temporal", "feature")))
+
+    def counts(self, extra: dict) -> bool:
+        """Whether maps of this level are taken: not those that are finer than asked for."""
+        h, w = extra["activations_shape"][-2:]
+        return h * w <= self.options.finest**2 * self.size[0] * self.size[1] * ROUNDED
+
+    def keep(self, what: str, extra: dict, *tensors: Tensor) -> None:
+        self.recorded[(what, *_key(extra))] = tensors
+
+    def of(self, what: str, extra: dict) -> tuple[Tensor, ...]:
+        found = self.recorded.get((what, *_key(extra)))
+        if found is None:
+            raise EI2Error(
+                "Attention control misses what the source's pass should have left at a block of the UNet: another node "
+                "runs other blocks or windows for the edit than for its source. Take such nodes off the model."
+            )
+        return found
+
+
+ROUNDED = 1.3  # odd sides are rounded up at each level of the UNet
 
 
 class Looking:
-    """In a pass over the source before the first step: where some words of its caption are seen."""
+    """In a pass over the source before the first step: where some words of its caption are seen. Changes nothing."""
 
     def __init__(self, words: WordMaps, tokens: list[int]):
         self.words, self.tokens = words, tokens
 
-    def self_attention(self, q: Tensor, k: Tensor, extra: dict) -> tuple[Tensor, Tensor]:
+    def self_attention(self, attend: Callable, q: Tensor, k: Tensor, extra: dict) -> Tensor:
+        return attend(q, k)
+
+    def temporal_attention(self, q: Tensor, k: Tensor, extra: dict) -> tuple[Tensor, Tensor]:
         return q, k
 
-    def text_attention(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor, extra: dict, plain: bool) -> Tensor:
-        _look(self.words, q, k, self.tokens, extra)
+    def text_attention(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor, extra: dict, is_plain: bool) -> Tensor:
+        see(self.words, q, k, self.tokens, extra)
         return out
 
     def features(self, h: Tensor, options: dict) -> Tensor:
@@ -60,25 +79,33 @@ class Looking:
 
 
 class Recording:
-    """In the pass over the source, under its caption alone."""
+    """In the pass over the source, under its caption alone. Changes nothing."""
 
     def __init__(self, step: Step):
         self.step = step
 
-    def self_attention(self, q: Tensor, k: Tensor, extra: dict) -> tuple[Tensor, Tensor]:
-        if self.step.own:
-            self.step.recorded[("self", *_key(extra))] = (q, k)
+    def self_attention(self, attend: Callable, q: Tensor, k: Tensor, extra: dict) -> Tensor:
+        if self.step.takes("self") and self.step.counts(extra):
+            self.step.keep("self", extra, q, k)
+        return attend(q, k)
+
+    def temporal_attention(self, q: Tensor, k: Tensor, extra: dict) -> tuple[Tensor, Tensor]:
+        if self.step.takes("temporal"):
+            self.step.keep("temporal", extra, q, k)
         return q, k
 
-    def text_attention(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor, extra: dict, plain: bool) -> Tensor:
-        if self.step.cross:
-            self.step.recorded[("text", *_key(extra))] = (q, k)
-        _see(self.step, "source", q, k, self.step.edit.blend.source, extra)
+    def text_attention(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor, extra: dict, is_plain: bool) -> Tensor:
+        if self.step.takes("cross") and self.step.counts(extra):
+            self.step.keep("text", extra, q, k)
+        if self.step.blend is not None:
+            words = self.step.edit.blend
+            see(self.step.blend.words["source"], q, k, words.source, extra)
+            see(self.step.blend.negative["source"], q, k, words.kept_source, extra)
         return out
 
     def features(self, h: Tensor, options: dict) -> Tensor:
-        if self.step.features:
-            self.step.recorded[("features", _window(options))] = (h,)
+        if self.step.takes("feature"):
+            self.step.keep("features", options, h)
         return h
 
 
@@ -88,69 +115,60 @@ class Editing:
     def __init__(self, step: Step):
         self.step = step
 
-    def self_attention(self, q: Tensor, k: Tensor, extra: dict) -> tuple[Tensor, Tensor]:
-        """Queries and keys of the source under every text."""
-        if not self.step.own:
-            return q, k
-        return tuple(_repeated(source, rows) for source, rows in zip(self._of("self", extra), (q, k), strict=True))
+    def self_attention(self, attend: Callable, q: Tensor, k: Tensor, extra: dict) -> Tensor:
+        """By queries and keys of the source under every text."""
+        if not (self.step.takes("self") and self.step.counts(extra)):
+            return attend(q, k)
+        taken = attend(*_repeated(self.step.of("self", extra), (q, k)))
+        if self.step.fused is None:
+            return taken
+        return taken + _rows(self.step.fused, len(q), extra).to(taken) * (attend(q, k) - taken)
 
-    def text_attention(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor, extra: dict, plain: bool) -> Tensor:
-        """plain: `out` is plain attention; if not, what another node added to it stays."""
-        edit, texts = self.step.edit, extra["cond_or_uncond"]
+    def temporal_attention(self, q: Tensor, k: Tensor, extra: dict) -> tuple[Tensor, Tensor]:
+        return _repeated(self.step.of("temporal", extra), (q, k)) if self.step.takes("temporal") else (q, k)
+
+    def text_attention(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor, extra: dict, is_plain: bool) -> Tensor:
+        """is_plain: `out` is plain attention; if not, what another node added to it stays."""
+        texts, taken = extra["cond_or_uncond"], self.step.takes("cross") and self.step.counts(extra)
+        tokens = self.step.edit.alignment.mapper.shape[1]
         rows = [part for part, text in zip(_parts(len(q), len(texts)), texts, strict=True) if text == 0]
-        tokens = edit.alignment.mapper.shape[1]
         for part in rows:
-            own_q, own_k, own_v = q[part], k[part, :tokens], v[part, :tokens]  # the host repeats a shorter text
-            _see(self.step, "target", own_q, own_k, edit.blend.target, extra)
-            if not self.step.cross:
-                continue
-            q_src, k_src = self._of("text", extra)
-            _check(q_src, own_q)
-            found = controlled_attention(
-                own_q, own_k, own_v, q_src, k_src, extra["n_heads"], edit.alignment, edit.weights, attend=_attend(extra)
-            )
-            out[part] = found if plain else out[part] + found - _attend(extra)(own_q, own_k, own_v, extra["n_heads"])
+            own = q[part], k[part, :tokens], v[part, :tokens]  # the host repeats a shorter text
+            self._see(*own[:2], extra)
+            if taken:
+                found = self._controlled(*own, extra)
+                out[part] = found if is_plain else out[part] + found - plain_attention(*own, extra)
         return out
 
     def features(self, h: Tensor, options: dict) -> Tensor:
-        if not self.step.features:
-            return h
-        (source,) = self.step.recorded[("features", _window(options))]
-        return _repeated(source, h)
+        return _repeated(self.step.of("features", options), (h,))[0] if self.step.takes("feature") else h
 
-    def _of(self, what: str, extra: dict) -> tuple[Tensor, ...]:
-        found = self.step.recorded.get((what, *_key(extra)))
-        if found is None:
-            raise EI2Error(
-                "Attention control misses what the source's pass should have left at a block of the UNet: another node "
-                "runs other blocks or windows for the edit than for its source. Take such nodes off the model."
-            )
-        return found
+    def _see(self, q: Tensor, k: Tensor, extra: dict) -> None:
+        if self.step.blend is not None:
+            words = self.step.edit.blend
+            see(self.step.blend.words["target"], q, k, words.target, extra)
+            see(self.step.blend.negative["target"], q, k, words.kept_target, extra)
 
+    def _controlled(self, q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
+        source = self.step.of("text", extra)
+        _check(source[0], q)
 
-def _see(step: Step, side: str, q: Tensor, k: Tensor, tokens: list[int], extra: dict) -> None:
-    """Where words are seen, for the local blend."""
-    if step.blend is not None:
-        _look(step.blend.words[side], q, k, tokens, extra)
+        def attend(q, k, v, heads):
+            return plain_attention(q, k, v, extra)
+
+        edit = self.step.edit
+        return controlled_attention(q, k, v, *source, extra["n_heads"], edit.alignment, edit.weights, attend=attend)
 
 
-def _look(words: WordMaps, q: Tensor, k: Tensor, tokens: list[int], extra: dict) -> None:
+def see(words: WordMaps, q: Tensor, k: Tensor, tokens: list[int], extra: dict) -> None:
+    """Add where tokens are seen in one layer of a call."""
     size, window = tuple(extra["activations_shape"][-2:]), _window(extra)
     if tokens and words.counts(size):
         words.add(word_maps(q, k, extra["n_heads"], tokens), size, window and list(window))
 
 
-def _attend(extra: dict):
-    def attend(q, k, v, heads):
-        return host_attention.optimized_attention(
-            q, k, v, heads, attn_precision=extra["attn_precision"], transformer_options=extra
-        )
-
-    return attend
-
-
 def _key(extra: dict) -> tuple:
-    return (*extra["block"], extra["block_index"], _window(extra))
+    return (*extra["block"], extra.get("block_index"), _window(extra))
 
 
 def _window(options: dict) -> tuple[int, ...] | None:
@@ -163,11 +181,20 @@ def _parts(rows: int, texts: int) -> list[slice]:
     return [slice(i * each, (i + 1) * each) for i in range(texts)]
 
 
-def _repeated(source: Tensor, rows: Tensor) -> Tensor:
-    """For every text of a call."""
-    if len(rows) % len(source) or source.shape[1:] != rows.shape[1:]:
-        _check(source, rows)
-    return source.repeat(len(rows) // len(source), *[1] * (source.ndim - 1))
+def _rows(mask: Tensor, rows: int, extra: dict) -> Tensor:
+    """(n, 1, h, w) of the clip -> (rows, l, 1) of a call."""
+    window = _window(extra)
+    mask = mask if window is None else mask[list(window)]
+    mask = F.interpolate(mask, size=tuple(extra["activations_shape"][-2:]), mode="nearest-exact")
+    return mask.flatten(1)[:, :, None].repeat(rows // len(mask), 1, 1)
+
+
+def _repeated(source: tuple[Tensor, ...], rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The source's under every text of a call."""
+    for a, b in zip(source, rows, strict=True):
+        if len(b) % len(a) or a.shape[1:] != b.shape[1:]:
+            _check(a, b)
+    return tuple(a.repeat(len(b) // len(a), *[1] * (a.ndim - 1)) for a, b in zip(source, rows, strict=True))
 
 
 def _check(source: Tensor, rows: Tensor) -> None:

@@ -3,6 +3,7 @@
 They live in a ModelPatcher of their own, which the host loads and offloads with the UNet; an injection hooks them in.
 """
 
+import functools
 import uuid
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from ....ei2_modules.inflation.temporal_bank import TemporalBank, fresh_bank
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ....ei2_modules.inflation.weights import EI2Weights
 from .frames import frames_in
-from .keys import OURS, TOKEN
+from .keys import CONTROL, OURS, TOKEN
 
 _SLOT, _HANDLES = "_ei2_temporal", "_ei2_handles"
 
@@ -78,7 +79,9 @@ def _temporal_hook(block, args, kwargs, out):
     options = kwargs.get("transformer_options", {})
     if options.get(TOKEN) != token:
         return out
-    return module(out, frames_in(options, out.shape[0]))
+    control = options.get(CONTROL)
+    taking = {} if control is None else {"taking": functools.partial(control.temporal_attention, extra=options)}
+    return module(out, frames_in(options, out.shape[0]), **taking)
 
 
 def _inject(patcher: ModelPatcher) -> None:

@@ -1,6 +1,5 @@
 """Inversion and sampling through the host's guider, so that ControlNet, LoRA and previews work as usual."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,7 +15,6 @@ from ....ei2_modules.diffusion.inversion import Convergence, invert_ddim
 from ....ei2_modules.diffusion.masked_edit import SourceOutsideMask
 from ....ei2_modules.diffusion.sampling import sample_ddim
 from ....ei2_modules.diffusion.schedule import Schedule
-from ..control.guider import ControlledGuider
 from .not_finite import advising
 from .trajectory import Trajectory
 
@@ -42,8 +40,7 @@ def invert(
             return invert_ddim(watched(model, sigmas[1:]), x, sigmas, *args, **kwargs, **options)
 
     sampler = comfy.samplers.KSAMPLER(run)
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(positive, positive)
+    guider = _prepared(comfy.samplers.CFGGuider(model), positive, positive, cfg=1.0)
     return _run(guider, sampler, samples, schedule.sigmas, callback), convergence
 
 
@@ -58,41 +55,30 @@ def sample(
     eta: float = 0.0,
     seed: int = 0,
     kept: SourceOutsideMask | None = None,
-    guider: ControlledGuider | None = None,
+    guider: comfy.samplers.CFGGuider | None = None,
 ) -> Tensor:
     """Inverted noise -> clean latents. Raises EI2Error at the first value that is not finite.
 
-    guider: of an edit under attention control; it holds the model then.
+    guider: another than the host's own, which holds the model then.
     """
-    sampler = ddim_sampler(eta, seed, kept, guider)
-    guider = comfy.samplers.CFGGuider(model) if guider is None else guider
-    guider.set_conds(positive, negative)
-    guider.set_cfg(cfg)
-    return _run(guider, sampler, samples, schedule.descending, callback, seed)
+    guider = _prepared(guider or comfy.samplers.CFGGuider(model), positive, negative, cfg)
+    return _run(guider, ddim_sampler(eta, seed, kept), samples, schedule.descending, callback, seed)
 
 
-def ddim_sampler(
-    eta: float, seed: int, kept: SourceOutsideMask | None = None, control: ControlledGuider | None = None
-) -> comfy.samplers.Sampler:
+def ddim_sampler(eta: float, seed: int, kept: SourceOutsideMask | None = None) -> comfy.samplers.Sampler:
     """Published DDIM as a host SAMPLER, for a part of the sigmas too. For eta 0 the seed plays no part.
 
-    kept: with a mask of any size. control: the guider of the same sampling, which prepares the noise and puts the source
-    back outside the words of an edit.
+    kept: with a mask of any size.
     """
 
     def run(model, x, sigmas, extra_args=None, callback=None, disable=None):
         options = {"eta": eta, "generator": torch.Generator().manual_seed(seed)}
         options["leftover"] = float(sigmas[-1]) > float(_base(model).model_sampling.sigma_min)
-        x, keeps = x.float(), []
-        if control is not None:
-            x, keeps = control.start(x, extra_args, seed), [control.after_step]
         if kept is not None:
-            keeps.append(replace(kept, mask=comfy.sampler_helpers.prepare_mask(kept.mask, x.shape, x.device)))
-        if keeps:
-            options["keep"] = lambda x, sigma: functools.reduce(lambda x, keep: keep(x, sigma), keeps, x)
+            options["keep"] = replace(kept, mask=comfy.sampler_helpers.prepare_mask(kept.mask, x.shape, x.device))
         with advising(_base(model)):
             watching = watched(model, sigmas[:-1])
-            return sample_ddim(watching, x, sigmas, extra_args, callback, disable, **options)
+            return sample_ddim(watching, x.float(), sigmas, extra_args, callback, disable, **options)
 
     return _OwnMask(run)
 
@@ -109,6 +95,12 @@ class _OwnMask(comfy.samplers.KSAMPLER):
 def _base(model) -> BaseModel:
     """Behind what the host hands a sampler."""
     return model.inner_model.inner_model
+
+
+def _prepared(guider: comfy.samplers.CFGGuider, positive, negative, cfg: float) -> comfy.samplers.CFGGuider:
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    return guider
 
 
 def _run(guider, sampler, samples, sigmas, callback, seed: int = 0):
