@@ -48,6 +48,15 @@ class ControlOptions:
         _require("kind of edit", kind, (*KINDS, CUSTOM))
         return cls(source=source, **KINDS.get(kind, custom))
 
+    def describe(self) -> str:
+        """For the node: what an edit takes from its clip."""
+        taken = [f"{name.removesuffix('_share')} {getattr(self, name):.0%}" for name in SHARES if getattr(self, name)]
+        lines = ["from the clip, in the first steps: " + (", ".join(taken) or "nothing")]
+        lines += [f"local blend above {self.blend_threshold:g}"] if self.blend_threshold else []
+        lines += [f"fresh noise {self.noise_share:.0%} where the old word is seen"] if self.noise_share else []
+        lines += [f"own frame attention above {self.fuse_threshold:g}"] if self.fuse_threshold else []
+        return "\n".join(lines)
+
 
 SHARES = ("cross_share", "self_share", "temporal_share", "feature_share")
 THRESHOLDS = {"blend_threshold": "no blend", "fuse_threshold": "no fusing", "noise_threshold": "everywhere"}

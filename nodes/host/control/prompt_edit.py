@@ -9,6 +9,7 @@ from torch import Tensor
 from ....ei2_modules.attention.control.alignment import Alignment, align
 from ....ei2_modules.attention.control.words import Text, word_weights, words_in
 from ....ei2_modules.errors import EI2Error
+from ..conditioning import checksum
 from .texts import read_text
 
 
@@ -31,6 +32,7 @@ class PromptEdit:
     alignment: Alignment
     weights: Tensor | None  # (t,) of the prompt's tokens
     blend: BlendWords
+    inverts: frozenset[bytes]  # checksums of texts that the clip may be inverted under: the caption, or none
 
 
 def make_prompt_edit(clip: CLIP, caption: str, prompt: str, weights: str, blend: str) -> PromptEdit:
@@ -41,11 +43,13 @@ def make_prompt_edit(clip: CLIP, caption: str, prompt: str, weights: str, blend:
     """
     texts = [read_text(clip, text) for text in (caption, prompt)]
     alignment = align(*texts)
-    conditioning = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (caption, prompt)]
+    encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (caption, prompt, "")]
+    for text, conditioning in zip(texts, encoded, strict=False):
+        _check_length(text, conditioning)
     factors = _factors(weights)
-    return PromptEdit(
-        *conditioning, alignment, word_weights(texts[1], factors) if factors else None, _blend(alignment, blend)
-    )
+    weights = word_weights(texts[1], factors) if factors else None
+    inverts = frozenset(checksum(encoded[i]) for i in (0, 2))
+    return PromptEdit(*encoded[:2], alignment, weights, _blend(alignment, blend), inverts)
 
 
 def describe(edit: PromptEdit) -> str:
@@ -60,6 +64,16 @@ def describe(edit: PromptEdit) -> str:
         weighted = {word: float(edit.weights[i]) for i, word in _named(target) if edit.weights[i] != 1}
         lines.append("weights: " + ", ".join(f"{word} {factor:g}" for word, factor in weighted.items()))
     return "\n".join(lines)
+
+
+def _check_length(text: Text, conditioning: list) -> None:
+    tokens = conditioning[0][0].shape[1]
+    if len(conditioning) > 1 or tokens != len(text.tokens):
+        raise EI2Error(
+            f"The text encoder gave {len(conditioning)} conditionings of {tokens} tokens for a text of "
+            f"{len(text.tokens)}: attention control needs one, token by token. Take nodes that change the CLIP (hooks, "
+            "advanced encoders) off it."
+        )
 
 
 def _blend(alignment: Alignment, words: str) -> BlendWords:
