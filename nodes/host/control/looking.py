@@ -59,12 +59,9 @@ class LookingEverywhere(Looking):
     def size(self, block: str) -> tuple[int, int]:
         return next(tuple(maps.shape[-2:]) for (name, _), maps in self.sums.items() if name == block)
 
-    def relative(self, block: str, word: str, size: tuple[int, int]) -> Tensor:
-        """(n, h, w) of `size`, from 0, where a frame's map is least, to 1, where it is greatest."""
-        maps = self.sums[block, word]
-        maps = maps - maps.amin((2, 3), keepdim=True)
-        maps = maps / maps.amax((2, 3), keepdim=True).clamp(min=1e-12)
-        return F.interpolate(maps, size=size, mode="nearest-exact")[:, 0]
+    def seen(self, block: str, word: str, size: tuple[int, int]) -> Tensor:
+        """(n, h, w) of `size`."""
+        return F.interpolate(self.sums[block, word], size=size, mode="nearest-exact")[:, 0]
 
     def sharpness(self, block: str, word: str) -> float:
         """How unevenly a word is seen: the greatest value of a frame's map over its mean, mean over frames."""
@@ -83,3 +80,9 @@ def window_of(options: dict) -> tuple[int, ...] | None:
     """The frames of the clip that a call holds, where it is cut into windows."""
     window = options.get("context_window")
     return None if window is None else tuple(window.index_list)
+
+
+def relative(maps: Tensor) -> Tensor:
+    """(n, h, w), of each frame from 0, where its map is least, to 1, where it is greatest."""
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..plots import FONT, INK
-from .looking import LookingEverywhere
+from .looking import LookingEverywhere, relative
 
 CELL, HEAD, SIDE = 96, 18, 76  # px
 DARK = 0.25  # how much of the clip is left where a word is not seen at all
@@ -25,7 +25,7 @@ def word_pictures(found: LookingEverywhere, blocks: list[str], images: Tensor | 
     empty = _lettered(blocks, words, height)
     pictures = empty.repeat(found.frames, 1, 1, 1)
     for row, column in itertools.product(range(len(blocks)), range(len(words))):
-        seen = found.relative(blocks[row], words[column], (height, CELL))[..., None].cpu()
+        seen = relative(found.seen(blocks[row], words[column], (height, CELL)))[..., None].cpu()
         y, x = HEAD + height * row, SIDE + CELL * column
         lit = DARK + (1 - DARK) * seen if images is not None else seen
         pictures[:, y : y + height, x : x + CELL] = behind * lit

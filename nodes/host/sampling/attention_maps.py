@@ -9,7 +9,7 @@ from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ..control.guider import levels
 from ..control.hooks import carrying, with_hooks
-from ..control.looking import LOOKS, LookingEverywhere, looks
+from ..control.looking import LOOKS, LookingEverywhere, looks, relative
 from ..progress import Progress
 from .inverted import Inverted
 
@@ -46,8 +46,8 @@ def mask(model: ModelPatcher, found: LookingEverywhere, size: tuple[int, int], t
     least, most = levels(model)
     shares = {block: (found.size(block)[0] / size[0]) for block in found.blocks()}
     chosen = [block for block, share in shares.items() if least * 0.8 <= share <= most * 1.2]
-    seen = sum(found.relative(block, word, size) for block in chosen or found.blocks() for word in found.words)
-    return (seen / seen.amax((1, 2), keepdim=True).clamp(min=1e-12) > threshold).float().cpu()
+    seen = sum(found.seen(block, word, size) for block in chosen or found.blocks() for word in found.words)
+    return (relative(seen) > threshold).float().cpu()
 
 
 def report(found: LookingEverywhere) -> str:
