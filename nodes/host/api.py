@@ -2,10 +2,13 @@
 
 from comfy_api.latest import ComfyExtension, io, ui
 
-__all__ = ["CATEGORY", "LOSS_MAP", "WEIGHTS", "ComfyExtension", "check_choices", "io", "seed_input", "ui"]
+__all__ = [
+    "CATEGORY", "LOSS_MAP", "NULL_TEXT", "WEIGHTS", "ComfyExtension", "check_choices", "io", "seed_input", "ui",
+]  # fmt: skip
 
 CATEGORY = "EI²"
 WEIGHTS = io.Custom("EI2_WEIGHTS")
+NULL_TEXT = io.Custom("EI2_NULL_TEXT")
 LOSS_MAP = io.Custom("LOSS_MAP")
 
 
