@@ -7,6 +7,7 @@ from .host.api import ComfyExtension
 from .host.files import weights_folder
 from .inflate_unet import InflateUNet
 from .invert_video import InvertVideo
+from .null_text import NullTextInversion
 from .one_shot_tune import OneShotTune
 from .prompt_edit import PromptEdit
 from .sampler import EI2DDIMSampler, EI2Sampler
@@ -28,6 +29,7 @@ NODES = [
     AttentionControl,
     EditGuider,
     AttentionMaps,
+    NullTextInversion,
 ]
 
 
