@@ -35,9 +35,17 @@ def prompt_edit(source=SOURCE, target=TARGET, weights=None, blend="", texts=(OWN
     return prompts.PromptEdit(*texts, aligned, factors, prompts._blend(aligned, blend), inverts)
 
 
-def controls(edit=None, mask=None, **chosen):
+def controls(edit=None, mask=None, null_text=None, **chosen):
     """EI2_CONTROL of kind custom."""
-    return control.Control(edit or prompt_edit(), options.ControlOptions(**chosen), mask)
+    return control.Control(edit or prompt_edit(), options.ControlOptions(**chosen), mask, null_text)
+
+
+def fitted(m, latent, cfg=3.0, branch="source only"):
+    """EI2_NULL_TEXT."""
+    return run(
+        "null_text.NullTextInversion", model=m, latent=latent, positive=OWN_TEXT, negative=NOTHING, cfg=cfg,
+        inner_steps=4, learning_rate=0.02, early_stop=0.0, frames="shared", branch=branch, steps="all",
+    )[0]  # fmt: skip
 
 
 def inverted(m, latents=None, steps=4):

@@ -7,7 +7,19 @@ import torch
 from einops import rearrange
 
 from . import controlling
-from .controlling import NONE, NOTHING, OWN_TEXT, PROMPT, control, controls, edited, guider, inverted, prompt_edit
+from .controlling import (
+    NONE,
+    NOTHING,
+    OWN_TEXT,
+    PROMPT,
+    control,
+    controls,
+    edited,
+    fitted,
+    guider,
+    inverted,
+    prompt_edit,
+)  # fmt: skip
 from .mini import caption, clip, controlled, controlnet, hints, inflate, model, pack, plain_sample, run
 from .other_nodes import NODES
 
@@ -208,26 +220,62 @@ def test_stock_samplers_of_one_call_a_step(name, fits):
             custom(*arguments)
 
 
-def test_own_prediction_is_the_source_sampled_beside():
+def ends_of_source(m, latent, monkeypatch, **chosen):
+    """The clip that is sampled beside an edit."""
+    seen, original = [], control.OwnPrediction.predicted
+
+    def watched(self, place, denoised):
+        original(self, place, denoised)
+        seen.append(self.latents[place - 1])
+
+    monkeypatch.setattr(control.OwnPrediction, "predicted", watched)
+    edited(m, latent, controls(cross_share=1.0, self_share=0.0, **chosen))
+    grid = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)[1]
+    return m.model.process_latent_out(seen[-1] / (1 + grid[-1] ** 2).sqrt())
+
+
+def test_own_prediction_is_the_source_sampled_beside(monkeypatch):
     m = smooth()
     latent = inverted(m)
     plain = edited(m, latent, positive=OWN_TEXT, cfg=1.0)
-    seen = []
-    original = pack("nodes.host.control.source").OwnPrediction
+    found = ends_of_source(m, latent, monkeypatch, source="own prediction")
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-4)
 
-    class Watched(original):
-        def predicted(self, place, denoised):
-            super().predicted(place, denoised)
-            seen.append(self.latents[place - 1])
 
-    control.OwnPrediction, before = Watched, control.OwnPrediction
-    try:
-        edited(m, latent, controls(cross_share=1.0, self_share=0.0, source="own prediction"))
-    finally:
-        control.OwnPrediction = before
-    grid = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)[1]
-    last = seen[-1] / (1 + grid[-1] ** 2).sqrt()
-    torch.testing.assert_close(m.model.process_latent_out(last), plain, rtol=0, atol=1e-4)
+def test_null_text_leads_the_source_back_under_guidance(monkeypatch):
+    """Nearer to the clip than guided sampling without it; the edit has it too where that is chosen."""
+    m = smooth()
+    latents = clip()
+    latent = inverted(m, latents)
+    texts = [fitted(m, latent, branch=branch) for branch in ("source only", "source and edit")]
+    guided = edited(m, latent, positive=OWN_TEXT)
+    found = ends_of_source(m, latent, monkeypatch, source="null text", null_text=texts[0])
+    distance = lambda x: (x - latents["samples"]).norm()  # noqa: E731
+    assert distance(found) < 0.7 * distance(guided)
+    chosen = {"source": "null text", **NONE}
+    assert torch.equal(edited(m, latent, controls(**chosen, null_text=texts[0])), edited(m, latent))
+    assert not torch.equal(edited(m, latent, controls(**chosen, null_text=texts[1])), edited(m, latent))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m, latent, text: edited(m, latent, controls(source="null text")), "nothing is wired into null_text"),
+        (
+            lambda m, latent, text: edited(m, latent, controls(source="null text", null_text=text), cfg=5.0),
+            "fitted for cfg 3, and cfg is 5",
+        ),
+        (
+            lambda m, latent, text: edited(m, inverted(m, clip(2)), controls(source="null text", null_text=text)),
+            "3 frames in 4 steps, and this latent holds 2 frames",
+        ),
+    ],
+)
+def test_null_text_of_something_else_is_refused(change, says):
+    m = smooth()
+    latent = inverted(m)
+    with pytest.raises(Exception, match=says):
+        change(m, latent, fitted(m, latent))
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

@@ -8,7 +8,7 @@ from ..control.guider import Control, ControlledGuider, SourceClip
 from ..inflating.inflate import Inflated
 from ..progress import warn
 from .inverted import Inverted
-from .record import RECORD
+from .record import RECORD, checksums
 
 
 def controlled_guider(
@@ -21,6 +21,7 @@ def controlled_guider(
     _check_prompt(control, positive, node)
     _check_source(control, start)
     _check_mask(control, len(start.samples))
+    _check_null_text(control, inflated, start, cfg)
     if options.blend_threshold and control.mask is None and not (edit.blend.source or edit.blend.target):
         raise EI2Error(
             "Caption and prompt are the same words, so nothing says where the clip may change. Change a word of the "
@@ -70,3 +71,16 @@ def _check_mask(control: Control, frames: int) -> None:
         )
     if not control.mask.any():
         warn("The mask of Attention Control is 0 everywhere, so nothing is edited: the clip comes back as it is.")
+
+
+def _check_null_text(control: Control, inflated: Inflated, start: Inverted, cfg: float) -> None:
+    wanted, fitted = control.options.source == "null text", control.null_text
+    if wanted and fitted is None:
+        raise EI2Error(
+            "Attention Control has source null text, and nothing is wired into null_text. Wire Null-Text Inversion "
+            "there, or choose source along the inversion."
+        )
+    if wanted:
+        fitted.check(inflated.fingerprint, start.schedule.steps, checksums(start.samples), cfg)
+    elif fitted is not None:
+        warn(f"The null text is not used: Attention Control has source {control.options.source}.")
