@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .attention.frame import ATTENTIONS
+from .attention.layouts import ATTENTION_NAMES
 from .attention.temporal import TEMPORAL_MODULES
 from .errors import EI2Error
 
@@ -31,7 +31,7 @@ class InflateOptions:
     seed: int = 33  # of the temporal module's random start; 33 is Tune-A-Video's
 
     def __post_init__(self):
-        _require("attention", self.attention, ATTENTIONS)
+        _require("attention", self.attention, ATTENTION_NAMES)
         _require("temporal module", self.temporal, TEMPORAL_MODULES)
         _require("stam init", self.stam_init, STAM_INITS)
         if not 1 <= self.coarse_ratio <= 64:

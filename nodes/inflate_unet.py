@@ -1,6 +1,6 @@
 """'Inflate UNet to EI²': an image MODEL in, a video MODEL out."""
 
-from ..ei2_modules.config import ATTENTIONS, CUSTOM, MODES, STAM_INITS, TEMPORAL_MODULES, InflateOptions
+from ..ei2_modules.config import ATTENTION_NAMES, CUSTOM, MODES, STAM_INITS, TEMPORAL_MODULES, InflateOptions
 from .host.api import CATEGORY, WEIGHTS, check_choices, io, seed_input
 from .host.inflating.inflate import inflate
 
@@ -42,7 +42,7 @@ class InflateUNet(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "attention",
-                    options=list(ATTENTIONS),
+                    options=list(ATTENTION_NAMES),
                     default="FFAM",
                     tooltip="Only with mode custom: which tokens of other frames a frame sees (the paper's Figure 5).",
                 ),

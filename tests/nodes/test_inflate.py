@@ -8,7 +8,7 @@ import torch
 from ..same import same
 from .mini import caption, clip, inflate, model, pack, plain_sample, tune
 
-ATTENTIONS = ["FFAM", "SCA", "first-frame", "dense", "per-frame"]
+ATTENTIONS = ["FFAM", "SCA", "first-frame", "dense", "per-frame", "middle-frame", "vid2vid-zero", "FateZero"]
 TEMPORAL = [
     "STAM",
     "layer norm",
@@ -42,8 +42,9 @@ def hooks_left(m):
     return sum(len(x._forward_hooks) for x in m.model.modules())
 
 
-@pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("temporal", TEMPORAL)
+@pytest.mark.parametrize(
+    ("attention", "temporal"), [(a, t) for a in ATTENTIONS for t in (TEMPORAL if a in ATTENTIONS[:5] else ["STAM"])]
+)
 def test_every_combination_runs_and_leaves_the_plain_model_alone(attention, temporal):
     m = model()
     before = plain_sample(m)
@@ -73,6 +74,37 @@ def test_per_frame_without_temporal_module_is_bit_identical():
 def test_frames_see_each_other(attention):
     m = model()
     assert not torch.allclose(plain_sample(custom(m, attention)), plain_sample(m), atol=1e-2)
+
+
+KINDS = {  # of the miniature, from input to output: 32 channels, four times 64, twice 32
+    "vid2vid-zero": ["dense", "SCA", "dense", "dense", "SCA", "SCA", "SCA"],
+    "FateZero": ["middle-frame"] * 4,  # those of 64 channels
+    "middle-frame": ["middle-frame"] * 7,
+}
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_every_place_has_its_kind(attention, monkeypatch):
+    hooks, seen = pack("nodes.host.inflating.attention_hooks"), []
+
+    def spy(q, k, v, *, kind, **options):
+        seen.append((kind, q.shape[-1]))
+        return real(q, k, v, kind=kind, **options)
+
+    real = hooks.frame_attention
+    monkeypatch.setattr(hooks, "frame_attention", spy)
+    plain_sample(custom(model(), attention), steps=1)
+    assert [kind for kind, _ in seen] == KINDS[attention]
+    assert attention != "FateZero" or {width for _, width in seen} == {64}
+
+
+def test_where_frames_see_only_themselves_a_hook_of_another_node_does_no_harm(caplog):
+    """FateZero leaves the first level alone."""
+    for place, said in ((("input", 1), False), (("middle", 0), True)):
+        m = custom(model(), "FateZero")
+        m.set_model_attn1_replace(lambda q, k, v, extra: v, *place)
+        plain_sample(m, steps=1)
+        assert ("there is no FateZero there" in caplog.text) is said
 
 
 def test_modes_are_presets():

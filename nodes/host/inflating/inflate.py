@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
-from ....ei2_modules.attention.frame import ATTENTIONS
+from ....ei2_modules.attention.layouts import pools
 from ....ei2_modules.config import InflateOptions
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.files.fingerprint import Fingerprint
@@ -105,5 +105,5 @@ def _tuned_frames(weights: EI2Weights | None) -> int | None:
 
 def _warn_other_ratio(options: InflateOptions, weights: EI2Weights | None) -> None:
     tuned = weights.options().coarse_ratio if weights else options.coarse_ratio
-    if ATTENTIONS[options.attention].pools and options.coarse_ratio != tuned:
+    if pools(options.attention) and options.coarse_ratio != tuned:
         logging.warning("EI²: the weights were tuned at coarse ratio %d and run at %d.", tuned, options.coarse_ratio)
