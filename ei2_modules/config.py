@@ -9,6 +9,7 @@ from .errors import EI2Error
 
 WINDOW = 16  # frames that see each other at once; longer clips go through in windows
 STAM_INITS = ("zero-query", "random", "clamp")
+PER_FRAME, POOLED = GROUP_NORMS = ("per frame", "pooled")
 
 # mode -> (attention, temporal module). The official Tune-A-Video never trains its temporal Layer Norm,
 # whose scale and shift therefore stay 1 and 0: "without scale" is that method, number for number.
@@ -29,11 +30,13 @@ class InflateOptions:
     temporal: str = "STAM"  # after the feed-forward, eq. 6 to 9
     stam_init: str = "zero-query"  # exact identity at the start while eq. 8 holds strictly
     seed: int = 33  # of the temporal module's random start; 33 is Tune-A-Video's
+    group_norm: str = PER_FRAME  # as the host; pooled over all frames is the released code of Tune-A-Video
 
     def __post_init__(self):
         _require("attention", self.attention, ATTENTION_NAMES)
         _require("temporal module", self.temporal, TEMPORAL_MODULES)
         _require("stam init", self.stam_init, STAM_INITS)
+        _require("group norm", self.group_norm, GROUP_NORMS)
         if not 1 <= self.coarse_ratio <= 64:
             raise EI2Error(f"coarse ratio r is {self.coarse_ratio}: it must be 1 to 64 (the paper uses 2 or 4).")
 

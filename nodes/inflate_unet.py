@@ -1,6 +1,15 @@
 """'Inflate UNet to EI²': an image MODEL in, a video MODEL out."""
 
-from ..ei2_modules.config import ATTENTION_NAMES, CUSTOM, MODES, STAM_INITS, TEMPORAL_MODULES, InflateOptions
+from ..ei2_modules.config import (
+    ATTENTION_NAMES,
+    CUSTOM,
+    GROUP_NORMS,
+    MODES,
+    PER_FRAME,
+    STAM_INITS,
+    TEMPORAL_MODULES,
+    InflateOptions,
+)
 from .host.api import CATEGORY, WEIGHTS, check_choices, io, seed_input
 from .host.inflating.inflate import inflate
 
@@ -71,18 +80,31 @@ class InflateUNet(io.ComfyNode):
                     tooltip="Off: weights tuned on another checkpoint are refused. On: only a warning in the log, as "
                     "long as the shapes are the same.",
                 ),
+                io.Combo.Input(
+                    "group_norm",
+                    options=list(GROUP_NORMS),
+                    default=PER_FRAME,
+                    optional=True,
+                    tooltip="What the UNet's group norms average. per frame: each picture, as in ComfyUI. "
+                    "pooled: all frames of the clip together, as Tune-A-Video's released code. Tuned weights fit what "
+                    "they were tuned with.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="MODEL", tooltip="The inflated model.")],
         )
 
     @classmethod
-    def validate_inputs(cls, mode=None, temporal_module=None, attention=None, stam_init=None):
-        return check_choices(cls, mode=mode, temporal_module=temporal_module, attention=attention, stam_init=stam_init)
+    def validate_inputs(cls, mode=None, temporal_module=None, attention=None, stam_init=None, group_norm=None):
+        return check_choices(
+            cls, mode=mode, temporal_module=temporal_module, attention=attention, stam_init=stam_init,
+            group_norm=group_norm,
+        )  # fmt: skip
 
     @classmethod
     def execute(cls, model, mode, coarse_ratio, temporal_module, attention, stam_init, seed, weights=None,
-                allow_mismatch=False):  # fmt: skip
+                allow_mismatch=False, group_norm=PER_FRAME):  # fmt: skip
         options = InflateOptions.from_mode(
-            mode, attention, temporal_module, coarse_ratio=coarse_ratio, stam_init=stam_init, seed=seed
-        )
+            mode, attention, temporal_module, coarse_ratio=coarse_ratio, stam_init=stam_init, seed=seed,
+            group_norm=group_norm,
+        )  # fmt: skip
         return io.NodeOutput(inflate(model, options, weights, allow_mismatch))
