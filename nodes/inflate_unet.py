@@ -33,7 +33,8 @@ class InflateUNet(io.ComfyNode):
                     options=[*MODES, CUSTOM],
                     default="EI²",
                     tooltip="EI²: FFAM + STAM, the paper's method. Tune-A-Video: the method it is compared with. "
-                    "dense: full attention over all frames, without tuning. custom: the two choices below.",
+                    "dense: full attention over all frames, without tuning. custom: the two choices below. Video-P2P, "
+                    "vid2vid-zero, FateZero: what their released codes make of the UNet; the first is to be tuned.",
                 ),
                 io.Int.Input(
                     "coarse_ratio",
@@ -60,7 +61,8 @@ class InflateUNet(io.ComfyNode):
                     options=list(STAM_INITS),
                     default="zero-query",
                     tooltip="Start of STAM. zero-query: exactly no effect before tuning. random: the paper read "
-                    "literally, nearly no effect. clamp: as Tune-A-Video until the norm reaches 1. "
+                    "literally, nearly no effect. clamp: as Tune-A-Video until the norm reaches 1. Tune-A-Video: as "
+                    "clamp, but the output's bias is random, of any module, as its released code leaves it. "
                     "With weights wired, theirs is used.",
                 ),
                 seed_input(
@@ -87,7 +89,7 @@ class InflateUNet(io.ComfyNode):
                     optional=True,
                     tooltip="What the UNet's group norms average. per frame: each picture, as in ComfyUI. "
                     "pooled: all frames of the clip together, as Tune-A-Video's released code. Tuned weights fit what "
-                    "they were tuned with.",
+                    "they were tuned with. Modes Video-P2P, vid2vid-zero and FateZero always pool.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="MODEL", tooltip="The inflated model.")],

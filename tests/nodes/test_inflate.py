@@ -107,12 +107,35 @@ def test_where_frames_see_only_themselves_a_hook_of_another_node_does_no_harm(ca
         assert ("there is no FateZero there" in caplog.text) is said
 
 
-def test_modes_are_presets():
-    m = model()
-    pairs = {"EI²": ("FFAM", "STAM"), "Tune-A-Video": ("SCA", "layer norm without scale"), "dense": ("dense", "none")}
-    for mode, (attention, temporal) in pairs.items():
-        preset = inflate(m, mode, attention="first-frame", temporal_module="IC without SN")
-        assert same(plain_sample(preset), plain_sample(custom(m, attention, temporal)))
+PUBLISHED = {"group_norm": "pooled", "stam_init": "Tune-A-Video"}
+PRESETS = {  # mode -> attention, temporal module, and what else it sets
+    "EI²": ("FFAM", "STAM", {}),
+    "Tune-A-Video": ("SCA", "layer norm without scale", {}),
+    "dense": ("dense", "none", {}),
+    "Video-P2P": ("first-frame", "layer norm without scale", PUBLISHED),
+    "vid2vid-zero": ("vid2vid-zero", "none", {"group_norm": "pooled"}),
+    "FateZero": ("FateZero", "none", {"group_norm": "pooled"}),
+}
+
+
+def without(options, name):
+    return {key: value for key, value in options.items() if key != name}
+
+
+@pytest.mark.parametrize("mode", PRESETS)
+def test_modes_are_presets(mode):
+    m, (attention, temporal, sets) = model(), PRESETS[mode]
+    preset = inflate(m, mode, attention="dense", temporal_module="IC without SN", group_norm="per frame")
+    found = plain_sample(preset)
+    assert same(found, plain_sample(custom(m, attention, temporal, **sets)))
+    for name in sets:  # each of them matters
+        assert not torch.allclose(found, plain_sample(custom(m, attention, temporal, **without(sets, name))))
+
+
+@pytest.mark.parametrize("mode", ["EI²", "Tune-A-Video", "dense"])
+def test_other_modes_leave_the_group_norm_and_the_start_to_the_user(mode):
+    options = inflate(model(), mode, **PUBLISHED).get_attachment("ei2").options
+    assert (options.group_norm, options.stam_init) == ("pooled", "Tune-A-Video")
 
 
 def test_cond_and_uncond_do_not_mix_and_batching_does_not_matter(monkeypatch):
