@@ -27,6 +27,8 @@ from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ....ei2_modules.tuning.own_copy import own_copy
 from ..inflating import animatediff
 from ..inflating.base_weights import is_packed, storage
+from ..inflating.forwards import replaced_forwards
+from ..inflating.group_norms import as_they_are
 from ..inflating.guidance import without_guidance
 from ..inflating.inflate import Inflated
 from ..inflating.keys import OURS
@@ -114,7 +116,7 @@ def computing_with(
     attach(clone.model, temporal, new_token(clone))
     try:
         projections = {unet.get_submodule(path): _linear(w) for path, w in queries.items()}
-        with _replaced_forwards(projections), _replaced_forwards(_recomputed_blocks(unet) if checkpointing else {}):
+        with replaced_forwards(projections), replaced_forwards(_recomputed_blocks(unet) if checkpointing else {}):
             yield
     finally:
         detach(clone.model)
@@ -171,30 +173,23 @@ def _linear(weight: nn.Parameter) -> Callable:
 def _recomputed_blocks(unet: nn.Module) -> dict[nn.Module, Callable]:
     """Transformer and residual blocks."""
     kinds = (BasicTransformerBlock, ResBlock)
-    return {m: _recomputed(m.forward) for m in unet.modules() if isinstance(m, kinds)}
+    return {m: _recomputed(m) for m in unet.modules() if isinstance(m, kinds)}
 
 
-def _recomputed(forward):
+def _recomputed(block: nn.Module) -> Callable:
+    forward = block.forward
+
     def run(*args, **kwargs):
         # The UNet changes this dict as it goes: a recomputed block must see it as it was.
         if "transformer_options" in kwargs:
             kwargs = {**kwargs, "transformer_options": dict(kwargs["transformer_options"])}
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, context_fn=norms, **kwargs)
+
+    def norms():
+        return contextlib.nullcontext(), as_they_are(block)
 
     return run
 
 
 def _recomputed_module(module: nn.Module) -> Callable:
     return lambda x, frames: checkpoint(module, x, frames, use_reentrant=False)
-
-
-@contextlib.contextmanager
-def _replaced_forwards(forwards: dict):
-    """Set `forward` on these module instances and take it off again."""
-    try:
-        for module, forward in forwards.items():
-            module.forward = forward
-        yield
-    finally:
-        for module in forwards:
-            module.__dict__.pop("forward", None)
