@@ -27,16 +27,16 @@ class AttentionControl(io.ComfyNode):
                     "another outline. style: the whole picture. background: what is around. Then published systems "
                     "with their own values. custom: the numbers below.",
                 ),
-                _share("cross_share", 0.8, "of text-attention, which says where things are"),
-                _share("self_share", 0.6, "of frame attention, which holds outlines and calms flicker"),
-                _share("temporal_share", 0.0, "of the temporal modules (Video-P2P)"),
-                _share("feature_share", 0.0, "of features, which hold the picture as it is"),
+                io.Float.Input("cross_share", **_share(0.8, "of text-attention, which says where things are")),
+                io.Float.Input("self_share", **_share(0.6, "of frame attention, for outlines and less flicker")),
+                io.Float.Input("temporal_share", **_share(0.0, "of the temporal modules (Video-P2P)")),
+                io.Float.Input("feature_share", **_share(0.0, "of features, which hold the picture as it is")),
                 io.Float.Input(
                     "blend_threshold", default=0.0, min=0.0, max=0.99, step=0.05, round=0.001,
                     tooltip="Only with kind custom: the clip stays as it is where the edit's words are seen less than "
                     "this share of their greatest. 0: no local blend.",
                 ),
-                _share("noise_share", 0.0, "of fresh noise, which moves with the old word, for another shape"),
+                io.Float.Input("noise_share", **_share(0.0, "of fresh noise at the old word, for shapes")),
                 io.Combo.Input(
                     "source", options=list(SOURCES), default=SOURCES[0],
                     tooltip="Where the clip's own attention comes from. along the inversion: exactly the clip. own "
@@ -105,8 +105,8 @@ class EditGuider(io.ComfyNode):
         return io.NodeOutput(guider)
 
 
-def _share(name: str, default: float, what: str):
-    return io.Float.Input(
-        name, default=default, min=0.0, max=1.0, step=0.05, round=0.001,
-        tooltip=f"Only with kind custom: the share {what}, that is taken from the clip, in steps from the first on.",
-    )  # fmt: skip
+def _share(default: float, what: str) -> dict:
+    return {
+        "default": default, "min": 0.0, "max": 1.0, "step": 0.05, "round": 0.001,
+        "tooltip": f"Only with kind custom: the share {what}, that is taken from the clip, in steps from the first on.",
+    }  # fmt: skip
