@@ -23,7 +23,7 @@ class ControlOptions:
     blend_start: float = 0.0  # share of the steps that are done before the blend begins
     fuse_threshold: float = 0.0  # self-attention stays the edit's own where a word is seen above it; 0: nowhere
     noise_share: float = 0.0  # of the noise inside the source word's mask that is renewed
-    noise_threshold: float = 0.4  # of that mask
+    noise_threshold: float = 0.5  # of that mask
     dilation: int = 1  # px of the latent that the masks grow: the maps end inside the object
     finest: float = 1.0  # side of the largest attention maps that are taken, as a share of the latent's
     source: str = "along the inversion"  # its reconstruction is the source itself; the others place things as well

@@ -7,7 +7,7 @@ from comfy.sd import CLIP
 from torch import Tensor
 
 from ....ei2_modules.attention.control.alignment import Alignment, align
-from ....ei2_modules.attention.control.words import Text, word_weights, words_in
+from ....ei2_modules.attention.control.words import Text, described, word_weights, words_in
 from ....ei2_modules.errors import EI2Error
 from ..conditioning import checksum
 from .texts import read_text
@@ -85,8 +85,16 @@ def _blend(alignment: Alignment, words: str) -> BlendWords:
             for places, here in zip(side, _places(alignment, phrase.lstrip("- ")), strict=True):
                 places += here
     if not any(changing):
-        changing = alignment.changed_source, alignment.changed_target
+        changing = _things(alignment)
     return BlendWords(*(sorted(set(places)) for places in (*changing, *kept)))
+
+
+def _things(alignment: Alignment) -> tuple[list[int], list[int]]:
+    """What changed, with the words that describe it: what it is a change of is known by them too."""
+    old = {word for words, _ in alignment.replaced for word in words} | {*alignment.deleted}
+    new = {word for _, words in alignment.replaced for word in words} | {*alignment.inserted}
+    sides = (alignment.source, old), (alignment.target, new)
+    return tuple(text.tokens_of(changed.union(*(described(text, word) for word in changed))) for text, changed in sides)
 
 
 def _places(alignment: Alignment, phrase: str) -> tuple[list[int], list[int]]:
