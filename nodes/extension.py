@@ -5,6 +5,7 @@ from .host.api import ComfyExtension
 from .host.files import weights_folder
 from .inflate_unet import InflateUNet
 from .invert_video import InvertVideo
+from .load_clip import LoadClip
 from .one_shot_tune import OneShotTune
 from .sampler import EI2DDIMSampler, EI2Sampler
 from .tuned_weights import LoadWeights, SaveWeights
@@ -21,6 +22,7 @@ NODES = [
     VideoMetrics,
     LoadDemoModel,
     DemoClip,
+    LoadClip,
 ]
 
 
