@@ -30,16 +30,21 @@ class Facts:
 
 
 def describe(facts: Facts, duration: float) -> str:
-    """One line a step, and what the user may not expect as notes. duration: as wanted, 0 for all."""
+    """The result and what the user may not expect come first: a node shows two or three lines. Then how it came about.
+
+    duration: as wanted, 0 for all.
+    """
+    count, (width, height) = len(facts.times), facts.fit.size
+    notes = (*_of_times(facts, duration), *_of_file(facts), *_of_size(facts.fit))
     lines = [
+        f"{_frames(count)} of {width}x{height} at {float(facts.fps):.4g} fps: {float(count / facts.fps):.2f} s",
+        *(f"note: {note}" for note in notes),
         _file(facts.source, facts.first),
-        f"{_frames(len(facts.times))} at {_times(facts.begins)} s",
-        f"played at {float(facts.fps):.4g} fps: {float(len(facts.times) / facts.fps):.2f} s",
+        f"taken at {_times(facts.begins)} s",
         _picture(facts.fit),
         f"{_frames(facts.reader.decoded)} decoded",
     ]
-    notes = (*_of_times(facts, duration), *_of_file(facts), *_of_size(facts.fit))
-    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+    return "\n".join(lines)
 
 
 def _file(source: Source, first: av.VideoFrame) -> str:
@@ -66,7 +71,7 @@ def _picture(fitted: Fit) -> str:
     cut = f"{right - left}x{bottom - top}"
     part = f"the middle {cut} of {right + left}x{bottom + top}" if left or top else f"all of {cut}"
     black = f" as {x_end - x}x{y_end - y} on black" if fitted.pads else ""
-    return f"{fitted.size[0]}x{fitted.size[1]}: {part}{black}"
+    return f"{part}{black}"
 
 
 def _of_times(facts: Facts, duration: float) -> Iterator[str]:

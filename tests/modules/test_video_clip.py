@@ -33,7 +33,8 @@ KINDS = [
 def test_the_frames_of_a_part(tmp_path, name, how):
     clip = load(film(tmp_path / name, greys(40), **how), wanted())
     assert which(clip.images) == SPREAD and clip.fps == 4
-    assert clip.report.startswith(f"{name}: 64x48") and "8 frames at 1.00, 1.20, 1.50" in clip.report
+    assert clip.report.startswith("8 frames of 64x48 at 4 fps: 2.00 s\n")
+    assert f"\n{name}: 64x48" in clip.report and "\ntaken at 1.00, 1.20, 1.50" in clip.report
     assert clip.mask.shape == (8, 48, 64) and not clip.mask.any()
 
 

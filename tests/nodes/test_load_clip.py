@@ -43,7 +43,7 @@ def test_the_frames_are_those_of_the_hosts_own_nodes(videos):
     images, fps, mask, report = load("a.mp4", long_side=32, fit="crop to square")
     scale = host("nodes").ImageScale().upscale
     assert torch.equal(images, scale(source.images[::10], "lanczos", 32, 32, "center")[0])
-    assert fps == 1.0 and isinstance(fps, float) and mask.shape == (4, 32, 32) and report.startswith("a.mp4: 80x48")
+    assert fps == 1.0 and isinstance(fps, float) and mask.shape == (4, 32, 32) and "a.mp4: 80x48" in report
 
 
 def test_a_video_of_what_comes_out_lasts_as_long(videos):
