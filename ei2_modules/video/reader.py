@@ -41,7 +41,6 @@ class Reader:
         where = self._landing(time)
         if where is not None:
             self.container.seek(where, stream=self.stream)
-            self.decoder.flush_buffers()
             self._begin()
         while self.ahead is not None and (self.seen is None or self.ahead[1] <= time + NEAR):
             self.seen, self.ahead = self.ahead, next(self.frames, None)

@@ -1,6 +1,6 @@
 """A video file as it is found: which stream holds the pictures, how long it is, how many it has a second.
 
-Nothing is decoded here. Only local files are opened: a playlist may name others, and those of the network are refused.
+Nothing is decoded here. A playlist may name other files; those of the network FFmpeg itself refuses to a local one.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Source:
 def opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The file and its stream of pictures. Raises EI2Error for what is no video."""
     try:
-        container = av.open(str(path), metadata_errors="replace", options={"protocol_whitelist": "file"})
+        container = av.open(str(path), metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         size = path.stat().st_size if path.is_file() else 0

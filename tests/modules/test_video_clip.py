@@ -1,5 +1,7 @@
 """Real files of every kind: which frames come out, and what is said of those that cannot be read."""
 
+import socket
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,13 @@ def test_turned(tmp_path, degrees, size):
     assert clip.images.shape == (1, *size, 3)
     assert (clip.images.mean(dim=3)[0].rot90(degrees // 90)[:20] > 0.9).all(), "turned back, white is above again"
     assert (f"turned by {degrees}° clockwise" in clip.report) == (degrees > 0)
+
+
+def test_pixels_that_are_not_square(tmp_path):
+    path = film(tmp_path / "a.mp4", greys(4), aspect="2:1")
+    clip = load(path, wanted(0, 0, frames=1))
+    assert clip.images.shape == (1, 48, 128, 3) and "pixels 2 times as wide as high" in clip.report
+    assert load(turn(path, 90), wanted(0, 0, frames=1)).images.shape == (1, 64, 24, 3)
 
 
 ALPHA = [("a.mov", "qtrle", "argb"), ("a.mkv", "ffv1", "bgra"), ("a.webm", "libvpx-vp9", "yuva420p")]
@@ -188,6 +197,17 @@ NO_VIDEOS = [
     ("a.m4a", song, r"'a\.m4a' has no pictures: 0 video streams and 1 of sound"),
     ("a.mp4", lambda path: song(path, cover=True), "has no pictures: 0 video streams and 1 of sound"),
 ]
+
+
+def test_a_playlist_reaches_no_network(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        path = tmp_path / "a.m3u8"
+        path.write_bytes(PLAYLIST.replace(b":9/", b":%d/" % server.getsockname()[1]))
+        with pytest.raises(EI2Error, match="cannot be read as a video"):
+            load(path, wanted())
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 @pytest.mark.parametrize("name, make, message", NO_VIDEOS)
