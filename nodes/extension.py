@@ -7,6 +7,7 @@ from .host.api import ComfyExtension
 from .host.files import weights_folder
 from .inflate_unet import InflateUNet
 from .invert_video import InvertVideo
+from .load_clip import LoadClip
 from .null_text import NullTextInversion
 from .one_shot_tune import OneShotTune
 from .prompt_edit import PromptEdit
@@ -30,6 +31,7 @@ NODES = [
     EditGuider,
     AttentionMaps,
     NullTextInversion,
+    LoadClip,
 ]
 
 

@@ -65,9 +65,10 @@ def bunny() -> Path:
 
 def workflow_prompt(options, server: Server) -> dict:
     prompt = to_prompt(json.loads(WORKFLOW.read_text(encoding="utf-8")), server.request("/object_info"))
-    find(prompt, "CheckpointLoaderSimple")["ckpt_name"], find(prompt, "LoadVideo")["file"] = DEMO_NAMES
-    find(prompt, "ImageFromBatch")["length"] = options.frames
-    find(prompt, "ImageScale").update(width=options.size, height=options.size)
+    find(prompt, "CheckpointLoaderSimple")["ckpt_name"] = DEMO_NAMES[0]
+    whole = {"duration": 0.0, "frames": options.frames}  # what `stage` has cut out
+    square = {"long_side": options.size, "fit": "crop to square"}
+    find(prompt, "EI2LoadClip").update({"file": DEMO_NAMES[1], **whole, **square})
     find(prompt, "EI2OneShotTune").update(ALWAYS_TUNE | {"steps": options.steps})
     if options.caption is not None:
         find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] = options.caption

@@ -10,6 +10,8 @@ import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ei2_modules.video.pixels import rgb
+
 LABEL, HEAD = 176, 80  # pixels for the words left of a row, above a clip
 
 
@@ -20,8 +22,8 @@ def read(path: Path) -> list[Image.Image]:
 
 
 def upright(frame: av.VideoFrame) -> Image.Image:
-    """As players show it: a phone held upright films lying down, and says so in the file."""
-    return frame.to_image().rotate(frame.rotation, expand=True)
+    """As players show it."""
+    return Image.fromarray(rgb(frame))
 
 
 def picture(frame) -> Image.Image:
