@@ -1,5 +1,6 @@
 """The list of nodes ComfyUI is given."""
 
+from .compare import Compare
 from .demo_model import DemoClip, LoadDemoModel
 from .host.api import ComfyExtension
 from .host.files import weights_folder
@@ -21,6 +22,7 @@ NODES = [
     VideoMetrics,
     LoadDemoModel,
     DemoClip,
+    Compare,
 ]
 
 

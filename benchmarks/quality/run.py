@@ -11,7 +11,7 @@ import torch
 
 from ei2_modules.demo import scenes
 from ei2_modules.metrics import figures as metrics
-from tools.demo.video_files import contact_sheet, picture
+from tools.demo.video_files import picture
 from tools.server.api_prompt import ALWAYS_TUNE
 from tools.server.in_process import pack
 
@@ -20,6 +20,7 @@ from .measures import Truth, covariate_shift, measure
 
 demo_model, keys, sampling = (pack(f"nodes.host.{name}") for name in ("demo_model", "inflating.keys", "sampling.run"))
 inflate_unet, one_shot_tune = pack("nodes.inflate_unet"), pack("nodes.one_shot_tune")
+contact_sheet = pack("nodes.host.side_by_side").contact_sheet
 schedule, unet = pack("ei2_modules.diffusion.schedule"), pack("nodes.host.inflating.unet")
 
 _truth = cache(Truth)  # the same for every method and seed

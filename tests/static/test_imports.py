@@ -36,9 +36,9 @@ FLOORS = {
         ["resume"],
         ["tuning"],
         ["sampling"],
-        ["inflating"],
+        ["inflating", "comparison"],
         ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model"],
-        ["api", "attempt", "controlnets", "precision", "prompt_graph", "__init__"],
+        ["api", "attempt", "controlnets", "precision", "prompt_graph", "side_by_side", "__init__"],
     ],
 }
 
