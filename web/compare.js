@@ -11,6 +11,9 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass === NODE) node.previewMediaType = "video";  // or the first Nodes 2.0 took it for a picture
   },
+  loadedGraphNode(node) {
+    if (node.comfyClass === NODE) setTimeout(() => recall(node), 500);
+  },
   beforeRegisterNodeDef(nodeType, nodeData) {
     if (nodeData.name !== NODE) return;
     const { onExecuted, onRemoved } = nodeType.prototype;
@@ -24,6 +27,12 @@ app.registerExtension({
     };
   },
 });
+
+// After a change of tabs the editor draws the node anew, and puts back what it gave a moment later.
+function recall(node) {
+  const output = app.nodeOutputs?.[node.id];
+  if (output?.sheet && node.graph) show(node, output);
+}
 
 function show(node, { sheet, strip, labels }) {
   const widget = node.widgets.find(w => w.name === NAME) ?? add(node);
