@@ -1,5 +1,5 @@
-// What 'EI² Compare' shows below its video: the contact sheet, and in wipe mode the clips over each other with lines to
-// drag. One video holds all clips side by side, so that they cannot run apart; a canvas cuts the picture from it.
+// What 'EI² Compare' shows beside its video: the contact sheet, and in wipe mode the clips over each other with lines
+// to drag. One video holds all clips side by side, so that they cannot run apart; a canvas cuts the picture from it.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
@@ -47,7 +47,7 @@ function show(node, { sheet, strip, labels }) {
 
 function add(node) {
   const element = document.createElement("div");
-  Object.assign(element.style, { display: "flex", flexDirection: "column", justifyContent: "flex-start", gap: `${GAP}px` });
+  Object.assign(element.style, { display: "flex", flexDirection: "column", gap: `${GAP}px` });
   const widget = node.addDOMWidget(NAME, NAME, element, {
     serialize: false,
     hideOnZoom: false,
