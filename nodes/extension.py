@@ -2,6 +2,7 @@
 
 from .attention_control import AttentionControl, EditGuider
 from .attention_maps import AttentionMaps
+from .compare import Compare
 from .demo_model import DemoClip, LoadDemoModel
 from .host.api import ComfyExtension
 from .host.files import weights_folder
@@ -32,6 +33,7 @@ NODES = [
     AttentionMaps,
     NullTextInversion,
     LoadClip,
+    Compare,
 ]
 
 

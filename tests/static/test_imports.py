@@ -38,9 +38,9 @@ FLOORS = {
         ["tuning"],
         ["sampling"],
         ["control"],
-        ["inflating", "video_folder"],
+        ["inflating", "video_folder", "comparison"],
         ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model"],
-        ["api", "attempt", "controlnets", "precision", "prompt_graph", "__init__"],
+        ["api", "attempt", "controlnets", "precision", "prompt_graph", "side_by_side", "__init__"],
     ],
 }
 

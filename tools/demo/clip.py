@@ -11,6 +11,7 @@ import torch
 from .. import ROOT
 from ..server.api_prompt import ALWAYS_TUNE, find, to_prompt
 from ..server.comfy_server import CACHE, Server, place
+from ..server.in_process import pack_alone
 from . import video_files
 
 WORKFLOW = ROOT / "workflows" / "01_first_edit.json"
@@ -86,6 +87,6 @@ def keep(options, server: Server, prompt: dict, outputs: dict) -> dict:
     source = video_files.read(server.folder / "input" / DEMO_NAMES[1])
     edited = video_files.read(video)
     rows = [[video_files.fill(frame, options.size, options.size) for frame in source], edited]
-    video_files.contact_sheet(rows).save(sheet)
+    pack_alone("nodes.host.side_by_side").contact_sheet(rows).save(sheet)
     figures = {name: round(value, 4) for name, value in figures.items()}
     return {"video": str(video), "sheet": str(sheet), "frames": len(edited), "metrics": figures}

@@ -27,7 +27,7 @@ HELP = {  # which template shows a node for its help page
                       "EI2Sampler", "EI2VideoMetrics"],
     "01_first_edit": ["EI2LoadClip", "EI2SaveWeights"],
 }  # fmt: skip
-ALONE = ("EI2LoadWeights", "EI2DDIMSampler")  # in no template, or muted
+ALONE = ("EI2LoadWeights", "EI2DDIMSampler", "EI2Compare")  # in no template, or muted
 
 
 def main() -> None:
