@@ -24,10 +24,17 @@ CHANGES = {"00_demo_model": {}, "05_long_clip": SMALL | LONG}  # others: SMALL
 
 HELP = {  # which template shows a node for its help page
     "00_demo_model": ["EI2LoadDemoModel", "EI2DemoClip", "EI2InflateUNet", "EI2OneShotTune", "EI2InvertVideo",
-                      "EI2Sampler", "EI2VideoMetrics"],
+                      "EI2Sampler", "EI2VideoMetrics", "EI2PromptEdit", "EI2AttentionControl"],
     "01_first_edit": ["EI2LoadClip", "EI2SaveWeights"],
 }  # fmt: skip
-ALONE = ("EI2LoadWeights", "EI2DDIMSampler", "EI2Compare")  # in no template, or muted
+ALONE = (  # in no template, or muted
+    "EI2LoadWeights",
+    "EI2DDIMSampler",
+    "EI2Compare",
+    "EI2EditGuider",
+    "EI2AttentionMaps",
+    "EI2NullText",
+)
 
 
 def main() -> None:
