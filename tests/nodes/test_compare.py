@@ -272,6 +272,11 @@ def test_names_are_checked_before_the_run(prefix, fine):
     assert found is True if fine else f"filename_prefix is {prefix!r}, and its part" in found
 
 
+def test_a_name_from_another_node_is_checked_too(saved):
+    with pytest.raises(EI2Error, match=r"filename_prefix is '\.\./a', and its part '\.\.' cannot be a name"):
+        saved(filename_prefix="../a")
+
+
 def test_a_mode_is_checked_before_the_run():
     assert "mode is 'grid': it must be one of side by side" in compare.Compare.validate_inputs(mode="grid")
     assert compare.Compare.validate_inputs(mode=None, filename_prefix=None) is True  # from other nodes

@@ -16,6 +16,7 @@ def ways(folders):
     tuned, weights, _ = tune(inflate(model()))
     noise = invert(tuned)[0]
     red, blue = {"shape": "circle", "colour": "red"}, {"background": "blue", "motion": "slide", "frames": 2}
+    frames = torch.rand(2, 16, 16, 3)
     path = pack("nodes.host.files.weights_folder").save(weights, "clip", "output/ei2")
     video = {"file": film(folders / "output" / "a.mp4", greys(4)).name + " [output]", "fit": "keep aspect"}
     numbers = {"start": 0.0, "duration": 0.0, "frames": 2, "fps": 0.0, "long_side": 64}
@@ -27,10 +28,13 @@ def ways(folders):
         "EI2DDIMSampler": lambda: run("sampler.EI2DDIMSampler", model=tuned, latent=noise, seed=0, eta=0.0),
         "EI2SaveWeights": lambda: run("tuned_weights.SaveWeights", weights=weights, file_name="a", folder="output/ei2"),
         "EI2LoadWeights": lambda: run("tuned_weights.LoadWeights", file_name=path.name),
-        "EI2VideoMetrics": lambda: run("video_metrics.VideoMetrics", images=torch.rand(2, 16, 16, 3)),
+        "EI2VideoMetrics": lambda: run("video_metrics.VideoMetrics", images=frames),
         "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
         "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),
         "EI2LoadClip": lambda: run("load_clip.LoadClip", **video, **numbers),
+        "EI2Compare": lambda: run(
+            "compare.Compare", a=frames, b=frames, label_a="", label_b="", mode="difference", fps=8
+        ),
     }
 
 

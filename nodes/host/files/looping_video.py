@@ -33,7 +33,7 @@ def prefix_fault(prefix: str) -> str | None:
 def save_video(images: torch.Tensor, prefix: str, fps: float, node: type[io.ComfyNode]) -> ui.SavedResult:
     """images: (n, h, w, 3) in 0..1, h and w even; all of them repeated until the video plays SECONDS.
 
-    prefix: as Save Video's; "": into the temp folder. Raises EI2Error where that cannot be written.
+    prefix: as Save Video's; "": into the temp folder. Raises EI2Error for no name, and where it cannot be written.
     """
     kind, root, prefix = _place(prefix)
     n, height, width, _ = images.shape
@@ -58,7 +58,9 @@ def save_sheet(image: torch.Tensor, prefix: str, node: type[io.ComfyNode]) -> ui
 
 
 def _place(prefix: str) -> tuple[io.FolderType, str, str]:
-    """Which of the host's folders, where that is, and the name in it."""
+    """Which of the host's folders, where that is, and the name in it; one from another node is not yet checked."""
+    if fault := prefix_fault(prefix):
+        raise EI2Error(fault)
     if prefix.strip():
         return io.FolderType.output, folder_paths.get_output_directory(), names.composed(prefix)
     return io.FolderType.temp, folder_paths.get_temp_directory(), UNNAMED
