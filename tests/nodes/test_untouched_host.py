@@ -7,6 +7,7 @@ from tools.server.in_process import pack
 
 from .. import host_as_it_was
 from ..filmed import film, greys
+from .controlling import controls, edited, fitted, prompt_edit
 from .mini import caption, clip, inflate, invert, model, run, sample, tune
 
 
@@ -20,6 +21,12 @@ def ways(folders):
     path = pack("nodes.host.files.weights_folder").save(weights, "clip", "output/ei2")
     video = {"file": film(folders / "output" / "a.mp4", greys(4)).name + " [output]", "fit": "keep aspect"}
     numbers = {"start": 0.0, "duration": 0.0, "frames": 2, "fps": 0.0, "long_side": 64}
+    drawer, text_encoder, _ = run("demo_model.LoadDemoModel")
+    drawer = inflate(drawer)
+    inverted = invert(
+        drawer, clip(2, channels=8), text_encoder.encode_from_tokens_scheduled(text_encoder.tokenize(""))
+    )[0]
+    drawn = {"model": drawer, "clip": text_encoder, "latent": inverted}
     return {
         "EI2InflateUNet": lambda: inflate(model(), weights=weights),
         "EI2OneShotTune": lambda: tune(inflate(model())),
@@ -31,6 +38,22 @@ def ways(folders):
         "EI2VideoMetrics": lambda: run("video_metrics.VideoMetrics", images=frames),
         "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
         "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),
+        "EI2PromptEdit": lambda: run("prompt_edit.PromptEdit", clip=text_encoder, caption="a circle", prompt="a star"),
+        "EI2AttentionControl": lambda: run(
+            "attention_control.AttentionControl",
+            prompt_edit=prompt_edit(),
+            kind="custom",
+            cross_share=0.5,
+            self_share=0.5,
+            temporal_share=0.5,
+            feature_share=0.5,
+            blend_threshold=0.3,
+            noise_share=0.5,
+            source="along the inversion",
+        ),
+        "EI2EditGuider": lambda: edited(tuned, noise, controls(noise_share=1.0, blend_threshold=0.3)),
+        "EI2AttentionMaps": lambda: run("attention_maps.AttentionMaps", **drawn, caption="a circle"),
+        "EI2NullText": lambda: fitted(tuned, noise),
         "EI2LoadClip": lambda: run("load_clip.LoadClip", **video, **numbers),
         "EI2Compare": lambda: run(
             "compare.Compare", a=frames, b=frames, label_a="", label_b="", mode="difference", fps=8
