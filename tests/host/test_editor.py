@@ -20,6 +20,7 @@ SHOWN = {  # what each text in the graph says after a run
     "05_long_clip": ["18 frames"],
     "06_compare": ["Motion"] * 3,
     "07_sdxl": ["dB PSNR", "Motion"],
+    "10_edit_in_a_minute": ["dB PSNR", "Motion"],
 }
 
 
