@@ -72,8 +72,9 @@ def test_it_is_put_in_from_the_node_library(opened):
 def single_nodes(server) -> dict:
     """The same in the nodes of the shipped template."""
     prompt = scene.load_template(server)
-    find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] = WIDGETS["caption"]
-    find(prompt, "CLIPTextEncode", EI2Sampler="positive")["text"] = WIDGETS["prompt"]
+    find(prompt, "EI2PromptEdit").update(caption=WIDGETS["caption"], prompt=WIDGETS["prompt"])
+    find(prompt, "EI2Sampler").pop("control")  # which the blueprint has not
+    find(prompt, "EI2InvertVideo")["steps"] = 50
     find(prompt, "EI2OneShotTune").update(steps=WIDGETS["tuning_steps"], learning_rate=3e-5)
     find(prompt, "EI2Sampler")["cfg"] = WIDGETS["cfg"]
     made = {

@@ -64,5 +64,5 @@ def test_two_tunings_queued_one_after_another(server):
     assert len(set(states.glob("*")) - before) == 2
     log = server.log.read_text(encoding="utf-8")
     for seed in (71, 72):
-        server.run(tuning(server, steps=3, seed=seed, learning_rate=3e-4, preview_every=seed))  # no cached answer
+        server.run(tuning(server, steps=3, seed=seed, learning_rate=1e-3, preview_every=seed))  # no cached answer
     assert server.log.read_text(encoding="utf-8")[len(log) :].count("Already tuned: 3 steps") == 2

@@ -8,9 +8,12 @@ from ei2_modules.errors import EI2Error
 # what the trial found: cross, self, features, blend, noise
 FOUND = {
     "appearance": (0.8, 0.6, 0.0, 0.4, 0.0),
-    "shape": (0.2, 0.0, 0.0, 0.0, 1.0),
+    "shape": (0.2, 0.0, 0.0, 0.5, 1.0),
     "style": (0.8, 0.6, 0.0, 0.0, 0.0),
     "background": (0.8, 0.6, 0.4, 0.0, 0.0),
+    "Video-P2P": (0.2, 0.0, 0.0, 0.3, 0.0),
+    "vid2vid-zero": (0.8, 0.0, 0.0, 0.0, 0.0),
+    "FateZero": (0.8, 0.8, 0.0, 0.0, 0.0),
 }
 
 
@@ -67,5 +70,7 @@ def test_values_that_cannot_be(values, named):
 
 
 def test_kinds_that_are_not():
-    with pytest.raises(EI2Error, match="'colour': it must be one of appearance, shape, style, background, custom"):
+    with pytest.raises(
+        EI2Error, match=r"'colour': it must be one of appearance, shape, style, background, Video-P2P, .*custom"
+    ):
         ControlOptions.of_kind("colour")
