@@ -67,7 +67,7 @@ def ended(server, names: list[str]) -> Counter:
 def texts_of(entry: dict) -> list:
     """All that a prompt has encoded. Other tests leave prompts of other words on the same server."""
     nodes = entry["prompt"][2].values()
-    return [node["inputs"]["text"] for node in nodes if node["class_type"] == "CLIPTextEncode"]
+    return [node["inputs"]["prompt"] for node in nodes if node["class_type"] == "EI2PromptEdit"]
 
 
 def results(folder: Path) -> dict[str, dict]:
@@ -82,6 +82,17 @@ def test_a_job_in_the_template(server, tmp_path):
     assert find(prompt, "CLIPTextEncode", EI2Sampler="positive")["text"] == "a mink"
     assert find(prompt, "EI2OneShotTune")["steps"] == 7
     assert find(prompt, "EI2SaveWeights")["file_name"] == "stoat"
+
+
+def test_a_job_in_a_workflow_with_prompt_edit(server, tmp_path):
+    job = Job("star", tmp_path / "star.mp4", "a red circle", "a red star", {})
+    (tmp_path / "workflow.json").write_text(json.dumps(example.workflow()), encoding="utf-8")
+    prompt = prompts.make(prompts.load(tmp_path / "workflow.json"), server.request("/object_info"), job, "here.mp4")
+    assert find(prompt, "LoadVideo")["file"] == "here.mp4"
+    assert (find(prompt, "EI2PromptEdit")["caption"], find(prompt, "EI2PromptEdit")["prompt"]) == (
+        job.caption,
+        job.prompt,
+    )
 
 
 def test_a_server_killed_in_the_middle(server, other, tmp_path):

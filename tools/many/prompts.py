@@ -52,8 +52,12 @@ def make(workflow: dict, object_info: dict, job: Job, clip: str) -> dict:
     prompt = to_prompt(workflow, object_info) if _is_saved(workflow) else json.loads(json.dumps(workflow))
     ours = any(node["class_type"] == "EI2LoadClip" for node in prompt.values())
     _set(prompt, "EI2LoadClip" if ours else "LoadVideo", "file", clip)
-    _set(prompt, "CLIPTextEncode", "text", job.caption, EI2OneShotTune="positive")
-    _set(prompt, "CLIPTextEncode", "text", job.prompt, EI2Sampler="positive")
+    if any(node["class_type"] == "EI2PromptEdit" for node in prompt.values()):
+        _set(prompt, "EI2PromptEdit", "caption", job.caption)
+        _set(prompt, "EI2PromptEdit", "prompt", job.prompt)
+    else:
+        _set(prompt, "CLIPTextEncode", "text", job.caption, EI2OneShotTune="positive")
+        _set(prompt, "CLIPTextEncode", "text", job.prompt, EI2Sampler="positive")
     if any(node["class_type"] == "EI2SaveWeights" for node in prompt.values()):
         _set(prompt, "EI2SaveWeights", "file_name", job.name)
     for setting, text in job.settings.items():
