@@ -278,6 +278,29 @@ def test_null_text_of_something_else_is_refused(change, says):
         change(m, latent, fitted(m, latent))
 
 
+@pytest.mark.parametrize("source", ["along the inversion", "own prediction"])
+def test_mask_holds_after_the_last_share(source):
+    """The clip is still put back outside when nothing else is taken from it any more."""
+    m = smooth()
+    latents = clip()
+    latent = inverted(m, latents)
+    mask = torch.zeros(1, 64, 64)
+    chosen = {"cross_share": 0.3, "self_share": 0.0, "source": source}
+    own = edited(m, latent, positive=OWN_TEXT, cfg=1.0)
+    expected = own if source == "own prediction" else latents["samples"]
+    torch.testing.assert_close(edited(m, latent, controls(**chosen, mask=mask)), expected, rtol=0, atol=0.02)
+    assert (edited(m, latent, controls(**chosen)) - expected).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("source", ["along the inversion", "own prediction"])
+def test_a_part_of_the_sigmas(source):
+    """As behind Split Sigmas: the source begins where the sampling does."""
+    m = smooth()
+    latent = inverted(m)
+    grid = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)[1]
+    assert custom(m, latent, controls(**SHARES, source=source), sigmas=grid[1:]).isfinite().all()
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_mask_keeps_the_clip_outside(value):
     m = smooth()

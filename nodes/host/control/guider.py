@@ -70,7 +70,7 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         self.sigmas, size = schedule.sigmas, tuple(x.shape[-2:])
         self.source = AlongInversion(self.clip.trajectory)
         if options.source != "along the inversion":
-            self.source = OwnPrediction(x, schedule)
+            self.source = OwnPrediction(x, self._place(sigmas), schedule)
         self.blend = self.mask = self.fused = None
         if self.control.mask is not None:
             self.mask = comfy.sampler_helpers.prepare_mask(self.control.mask, x.shape, x.device)
@@ -88,7 +88,7 @@ class ControlledGuider(comfy.samplers.CFGGuider):
     def predict_noise(self, x, timestep, model_options=None, seed=None):
         place = self._place(timestep)
         step = self._step(place, x)
-        if step.needs_source:
+        if step.needs_source or (self.mask is not None and self.source.sampled):
             self._pass_over_source(step, place, x, timestep, model_options)
             model_options = carrying(model_options, Editing(step))
         given = self.conds
@@ -114,8 +114,7 @@ class ControlledGuider(comfy.samplers.CFGGuider):
 
     def _blended(self, denoised: Tensor, x: Tensor, place: int) -> Tensor:
         """The x0 whose DDIM step ends in the source's latents outside the words of the edit, or outside the mask."""
-        done = 1 - place / self.clip.schedule.steps
-        if place == 0 or done < self.control.options.blend_start or self.blend is self.mask is None:
+        if place == 0 or self._done(place) < self.control.options.blend_start or self.blend is self.mask is None:
             return denoised
         sigma, below = (self.sigmas[i].to(x) for i in (place, place - 1))
         edited, source = ddim_step(x, denoised, sigma, below), self.source.at(place - 1).to(x)
@@ -139,10 +138,15 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         return dilate(seen.float(), self.control.options.dilation)
 
     def _step(self, place: int, x: Tensor) -> Step:
-        done = 1 - place / self.clip.schedule.steps
-        return Step(self.control.edit, self.control.options, done, tuple(x.shape[-2:]), self.blend, self.fused)
+        size = tuple(x.shape[-2:])
+        return Step(self.control.edit, self.control.options, self._done(place), size, self.blend, self.fused)
+
+    def _done(self, place: int) -> float:
+        """The share of the sampling."""
+        return 1 - place / self.clip.schedule.steps
 
     def _place(self, sigma: Tensor) -> int:
+        """In the schedule, of the first of these sigmas."""
         sigmas = self.sigmas.to(sigma)
         place = int((sigmas - sigma[0]).abs().argmin())
         if abs(float(sigmas[place] - sigma[0])) > SAME_SIGMA * float(sigmas[place]):

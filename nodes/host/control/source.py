@@ -11,6 +11,8 @@ from ....ei2_modules.diffusion.schedule import Schedule
 class AlongInversion:
     """At the very latents that the inversion went through: it comes back as the clip itself."""
 
+    sampled = False  # it is there at every place without a pass
+
     def __init__(self, trajectory: Sequence[Tensor]):
         self.trajectory = trajectory
 
@@ -22,11 +24,13 @@ class AlongInversion:
 
 
 class OwnPrediction:
-    """Sampled beside the edit from the same noise, a DDIM step at a time."""
+    """Sampled beside the edit from the same latents, a DDIM step at a time."""
 
-    def __init__(self, noise: Tensor, schedule: Schedule):
+    sampled = True
+
+    def __init__(self, x: Tensor, place: int, schedule: Schedule):
         self.schedule = schedule
-        self.latents = {schedule.steps: noise}
+        self.latents = {place: x}
 
     def at(self, place: int) -> Tensor:
         return self.latents[place]
