@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-import comfy.ldm.modules.attention as host_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....ei2_modules.inflation.unet_spec import UNetSpec
-from ..inflating.attention_hooks import is_ours
+from ..inflating.attention_hooks import attend_as, is_ours
 from ..inflating.keys import CONTROL
 
 
@@ -18,7 +17,7 @@ def with_hooks(model: ModelPatcher, spec: UNetSpec) -> ModelPatcher:
     for place in spec.places():
         for attention, hook in (("attn1", _self_hook), ("attn2", _text_hook)):
             inner = replaced.get(attention, {}).get(place)
-            made = hook(inner or plain_attention, inner is None)
+            made = hook(inner or plain_attention)
             made.is_ei2 = inner is None or is_ours(inner)
             clone.set_model_patch_replace(made, attention, *place)
     middle = len(clone.model.diffusion_model.output_blocks) // 2
@@ -33,12 +32,10 @@ def carrying(model_options: dict, control: object) -> dict:
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
     """The host's own, with the heads of the call."""
-    return host_attention.optimized_attention(
-        q, k, v, extra["n_heads"], attn_precision=extra["attn_precision"], transformer_options=extra
-    )
+    return attend_as(extra)(q, k, v, extra["n_heads"])
 
 
-def _self_hook(inner: Callable, is_plain: bool) -> Callable:
+def _self_hook(inner: Callable) -> Callable:
     def hook(q: Tensor, k: Tensor, v: Tensor, extra: dict, mask=None) -> Tensor:
         def attend(q: Tensor, k: Tensor) -> Tensor:
             return inner(q, k, v, extra) if mask is None else inner(q, k, v, extra, mask)
@@ -49,10 +46,10 @@ def _self_hook(inner: Callable, is_plain: bool) -> Callable:
     return hook
 
 
-def _text_hook(inner: Callable, is_plain: bool) -> Callable:
+def _text_hook(inner: Callable) -> Callable:
     def hook(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
         out, control = inner(q, k, v, extra), extra.get(CONTROL)
-        return out if control is None else control.text_attention(out, q, k, v, extra, is_plain)
+        return out if control is None else control.text_attention(out, q, k, v, extra, inner is plain_attention)
 
     return hook
 

@@ -13,6 +13,7 @@ from ....ei2_modules.attention.control.blend import LocalBlend
 from ....ei2_modules.attention.control.maps import controlled_attention
 from ....ei2_modules.attention.control.options import ControlOptions
 from ....ei2_modules.errors import EI2Error
+from ..inflating.attention_hooks import attend_as
 from .hooks import plain_attention
 from .looking import see, window_of
 from .prompt_edit import PromptEdit
@@ -133,12 +134,8 @@ class Editing:
     def _controlled(self, q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
         source = self.step.of("text", extra)
         _check(source[0], q)
-
-        def attend(q, k, v, heads):
-            return plain_attention(q, k, v, extra)
-
-        edit = self.step.edit
-        return controlled_attention(q, k, v, *source, extra["n_heads"], edit.alignment, edit.weights, attend=attend)
+        edit, heads = self.step.edit, extra["n_heads"]
+        return controlled_attention(q, k, v, *source, heads, edit.alignment, edit.weights, attend=attend_as(extra))
 
 
 def _key(extra: dict) -> tuple:

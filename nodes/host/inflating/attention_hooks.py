@@ -8,6 +8,7 @@ import comfy.ldm.modules.attention as host_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ....ei2_modules.attention.core import Attend
 from ....ei2_modules.attention.frame import frame_attention
 from ....ei2_modules.attention.layouts import crossing
 from ....ei2_modules.config import InflateOptions
@@ -52,18 +53,23 @@ def _replaced(model: ModelPatcher, attention: str) -> dict:
     return model.model_options["transformer_options"].get("patches_replace", {}).get(attention, {})
 
 
+def attend_as(extra_options: dict) -> Attend:
+    """The host's own attention, as the call that these options are of asks for it."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        return host_attention.optimized_attention(
+            q, k, v, heads, attn_precision=extra_options["attn_precision"], transformer_options=extra_options
+        )
+
+    return attend
+
+
 def _frame_attention_hook(kind: str, ratio: int) -> Callable:
     """A closure, because the host deep-copies callable objects with every clone, but not functions."""
 
     def hook(q: Tensor, k: Tensor, v: Tensor, extra_options: dict, mask=None) -> Tensor:
         size = tuple(extra_options["activations_shape"][-2:])
-
-        def attend(q, k, v, heads):
-            return host_attention.optimized_attention(
-                q, k, v, heads, attn_precision=extra_options["attn_precision"], transformer_options=extra_options
-            )
-
-        heads = extra_options["n_heads"]
+        attend, heads = attend_as(extra_options), extra_options["n_heads"]
         if q.shape[0] != k.shape[0] or k.shape[1] != size[0] * size[1]:
             _warn_tiled()
             return attend(q, k, v, heads)
