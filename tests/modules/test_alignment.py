@@ -109,9 +109,15 @@ def test_every_word_is_said_once():
     old = [i for i, _ in alignment.kept] + [i for run, _ in alignment.replaced for i in run] + [*alignment.deleted]
     new = [j for _, j in alignment.kept] + [j for _, run in alignment.replaced for j in run] + [*alignment.inserted]
     assert sorted(old) == list(range(5)) and sorted(new) == list(range(6))
-    assert [read(alignment.source, i) for i in alignment.changed_source] == ["big", "red"]
-    assert [read(alignment.target, j) for j in alignment.changed_target] == ["blue", "at", "nigh", "t"]
-    assert align(text("a star"), text("a new star")).changed_target == [2]
+    assert [read(alignment.source, i) for i in alignment.source.tokens_of(alignment.changed[0])] == ["big", "red"]
+    assert [read(alignment.target, j) for j in alignment.target.tokens_of(alignment.changed[1])] == [
+        "blue",
+        "at",
+        "nigh",
+        "t",
+    ]
+    inserted = align(text("a star"), text("a new star"))
+    assert inserted.target.tokens_of(inserted.changed[1]) == [2]
 
 
 def test_padding_stays_in_place():

@@ -31,14 +31,11 @@ class Alignment:
     deleted: tuple[int, ...]  # words of the source
 
     @property
-    def changed_source(self) -> list[int]:
-        """Tokens of the source's words that the target has not."""
-        return self.source.tokens_of([*(i for old, _ in self.replaced for i in old), *self.deleted])
-
-    @property
-    def changed_target(self) -> list[int]:
-        """Tokens of the target's words that the source has not."""
-        return self.target.tokens_of([*(j for _, new in self.replaced for j in new), *self.inserted])
+    def changed(self) -> tuple[set[int], set[int]]:
+        """Words of the source that the target has not, and words of the target that the source has not."""
+        old = {i for words, _ in self.replaced for i in words} | {*self.deleted}
+        new = {j for _, words in self.replaced for j in words} | {*self.inserted}
+        return old, new
 
     def describe(self) -> str:
         """Which word became which, a change a line."""

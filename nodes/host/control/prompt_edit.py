@@ -91,10 +91,8 @@ def _blend(alignment: Alignment, words: str) -> BlendWords:
 
 def _things(alignment: Alignment) -> tuple[list[int], list[int]]:
     """What changed, with the words that describe it: what it is a change of is known by them too."""
-    old = {word for words, _ in alignment.replaced for word in words} | {*alignment.deleted}
-    new = {word for _, words in alignment.replaced for word in words} | {*alignment.inserted}
-    sides = (alignment.source, old), (alignment.target, new)
-    return tuple(text.tokens_of(changed.union(*(described(text, word) for word in changed))) for text, changed in sides)
+    sides = zip((alignment.source, alignment.target), alignment.changed, strict=True)
+    return tuple(text.tokens_of(words.union(*(described(text, word) for word in words))) for text, words in sides)
 
 
 def _places(alignment: Alignment, phrase: str) -> tuple[list[int], list[int]]:
