@@ -7,7 +7,6 @@ from .host.control.looking import LookingEverywhere
 from .host.control.texts import read_text
 from .host.control.word_pictures import word_pictures
 from .host.inflating.inflate import inflated_of
-from .host.progress import Progress
 from .host.sampling import attention_maps
 from .host.sampling.inverted import read_inverted
 
@@ -51,7 +50,7 @@ class AttentionMaps(io.ComfyNode):
         found = LookingEverywhere(len(start.samples), _named(text, words))
         _check_images(images, found.frames)
         positive = clip.encode_from_tokens_scheduled(clip.tokenize(caption))
-        attention_maps.look(model, inflated.spec, positive, start, found, Progress(model, attention_maps.PASSES))
+        attention_maps.look(model, inflated.spec, positive, start, found)
         blocks = found.blocks()
         mask = attention_maps.mask(model, found, tuple(start.samples.shape[-2:]), threshold)
         return io.NodeOutput(word_pictures(found, blocks, images), mask, attention_maps.report(found))

@@ -56,9 +56,6 @@ class LookingEverywhere(Looking):
         """In the order of the UNet."""
         return list(dict.fromkeys(block for block, _ in self.sums))
 
-    def size(self, block: str) -> tuple[int, int]:
-        return next(tuple(maps.shape[-2:]) for (name, _), maps in self.sums.items() if name == block)
-
     def seen(self, block: str, word: str, size: tuple[int, int]) -> Tensor:
         """(n, h, w) of `size`."""
         return F.interpolate(self.sums[block, word], size=size, mode="nearest-exact")[:, 0]

@@ -5,21 +5,19 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
+from ....ei2_modules.attention.control.blend import WordMaps
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ..control.guider import levels
 from ..control.hooks import carrying, with_hooks
-from ..control.looking import LOOKS, LookingEverywhere, looks, relative
+from ..control.looking import LookingEverywhere, looks
 from ..progress import Progress
 from .inverted import Inverted
 
-PASSES = LOOKS
 SHOWN = 3  # blocks that the report names for a word
 
 
-def look(
-    model: ModelPatcher, spec: UNetSpec, positive: list, start: Inverted, looking: LookingEverywhere, progress: Progress
-) -> None:
+def look(model: ModelPatcher, spec: UNetSpec, positive: list, start: Inverted, looking: LookingEverywhere) -> None:
     """Passes at a few sigmas of the inversion. Raises EI2Error for a latent without its record."""
     if start.trajectory is None:
         raise EI2Error(
@@ -27,9 +25,12 @@ def look(
             "its frames (Save Latent drops them). Wire the latent of DDIM Invert Video."
         )
 
+    places = looks(start.schedule.steps)
+    progress = Progress(model, len(places))
+
     def run(denoise, x, sigmas, extra_args=None, callback=None, disable=None):
         options = carrying(extra_args["model_options"], looking)
-        for place in looks(start.schedule.steps):
+        for place in places:
             source, sigma = start.trajectory[place].to(x), start.schedule.sigmas[place].to(x)
             progress.advance(denoise(source, sigma.expand(len(x)), **extra_args | {"model_options": options}))
         return x
@@ -43,11 +44,10 @@ def look(
 
 def mask(model: ModelPatcher, found: LookingEverywhere, size: tuple[int, int], threshold: float) -> Tensor:
     """MASK (n, h, w) of `size`: words together, from the blocks that a local blend goes by."""
-    least, most = levels(model)
-    shares = {block: (found.size(block)[0] / size[0]) for block in found.blocks()}
-    chosen = [block for block, share in shares.items() if least * 0.8 <= share <= most * 1.2]
-    seen = sum(found.seen(block, word, size) for block in chosen or found.blocks() for word in found.words)
-    return (relative(seen) > threshold).float().cpu()
+    words = WordMaps(found.frames, size, levels(model))
+    for maps in found.sums.values():
+        words.add(maps.flatten(1), tuple(maps.shape[-2:]))
+    return (words.relative(pool=False, from_least=True)[:, 0] > threshold).float().cpu()
 
 
 def report(found: LookingEverywhere) -> str:
