@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ....ei2_modules.attention.windows import ANCHOR_FRAMES
 from ....ei2_modules.config import WINDOW
-from ....ei2_modules.errors import EI2Error
 from ..tuning.preflight import MARGIN, STEP_PASSES, Demand, duration, gib
 
 
@@ -61,10 +60,10 @@ def memory(demand: Demand, device: torch.device) -> str:
     return f"{demand} need about {gib(demand.bytes)} of {gib(mm.get_free_memory(device))} GiB"
 
 
-def out_of_memory(demand: Demand, device: torch.device) -> EI2Error:
-    """After the estimate was wrong, or another program took the memory."""
+def out_of_memory(demand: Demand, device: torch.device) -> str:
+    """What to change after the estimate was wrong, or another program took the memory."""
     free = min(mm.get_free_memory(device), int(demand.bytes / MARGIN))
-    return EI2Error(
+    return (
         f"Out of memory while fitting the null text of {demand} about {gib(demand.bytes)} GiB an update. To fit: "
         f"{demand.advice(free)}."
     )

@@ -1,17 +1,14 @@
 """Null-text inversion inside the host, from an inverted latent to its null text: to be read from top to end."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import comfy.model_management as mm
 import torch
 from torch import Tensor
 
 from ....ei2_modules.diffusion.null_text import NullText, fit_null_text
 from ....ei2_modules.diffusion.schedule import vp_scale
-from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.metrics.figures import psnr
 from ....ei2_modules.tuning.own_copy import own_copy
 from .. import conditioning
@@ -21,11 +18,17 @@ from ..precision import computes_in
 from ..progress import Progress, say, show_text
 from ..sampling.not_finite import advising
 from ..sampling.round_trip import span
-from ..tuning.model import computing_with, gradient_clone, loaded_whole
+from ..tuning.model import IN_PLACE, computing_with, errors_in_words, gradient_clone, loaded_whole
 from ..tuning.preflight import Demand
 from . import preflight
 from .guider import NullTextGuider
 from .job import NullTextJob
+
+INFERENCE = "Inference tensors"  # words of PyTorch's error: a patch holds some, which cannot be saved for backward
+PATCHED = (
+    "Another node's patch of the model cannot be gone through backwards, as Null-Text Inversion must. Take the nodes "
+    "that patch the model off it, one by one, to find which; leave it out of the inversion too."
+)
 
 
 class NullTextRun:
@@ -41,7 +44,11 @@ class NullTextRun:
 
     def execute(self) -> FittedNullText:
         job = self.job
-        with self._in_words(), torch.inference_mode(False), torch.no_grad():
+        with (
+            errors_in_words(self._out_of_memory, PATCHED, (IN_PLACE, INFERENCE)),
+            torch.inference_mode(False),
+            torch.no_grad(),
+        ):
             control = conditioning.has_control([*job.positive, *job.negative])
             clone = gradient_clone(job.model, "null-text inversion", control)
             inflated, device = job.inflated, clone.load_device
@@ -84,22 +91,10 @@ class NullTextRun:
         back = guider.sampled(trajectory[-1], self.job.cfg, at, lambda now: progress.advance(now["denoised"], passes=2))
         return psnr(back.cpu(), clip, span(clip)).tolist()
 
-    @contextlib.contextmanager
-    def _in_words(self) -> Iterator[None]:
-        """Errors of the host and of PyTorch that a user can do something about."""
-        try:
-            yield
-        except mm.OOM_EXCEPTION as error:
-            if self.demand is None:  # the model alone is too much: the host's own words say that
-                raise
-            raise preflight.out_of_memory(self.demand, self.job.model.load_device) from error
-        except RuntimeError as error:
-            if not any(words in str(error) for words in ("modified by an inplace operation", "Inference tensors")):
-                raise
-            raise EI2Error(
-                "Another node's patch of the model cannot be gone through backwards, as Null-Text Inversion must. Take "
-                "the nodes that patch the model off it, one by one, to find which; leave it out of the inversion too."
-            ) from error
+    def _out_of_memory(self) -> str:
+        if self.demand is None:  # the model alone is too much: the host's own words say that
+            return ""
+        return preflight.out_of_memory(self.demand, self.job.model.load_device)
 
 
 class _OwnCopies(Sequence):

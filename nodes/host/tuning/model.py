@@ -5,7 +5,7 @@ A tuning trains queries and temporal modules in it; null-text inversion asks it 
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -35,6 +35,7 @@ from ..inflating.keys import OURS
 from ..inflating.query_patches import remove_queries
 from ..inflating.temporal_hook import attach, detach, new_token, remove_temporal
 
+IN_PLACE = "modified by an inplace operation"  # words of PyTorch's error
 WHOLE = 1e32  # bytes: more than any model
 FREE_NOISE = "ContextWindows_sampler_sample"  # of a newer host's Context Windows node: fails without its windows
 BETWEEN_BLOCKS = ("input_block_patch", "input_block_patch_after_skip", "output_block_patch")  # kinds of patches
@@ -83,6 +84,28 @@ def loaded_for_training(clone: ModelPatcher, spec: UNetSpec) -> Iterator[dict[st
     _refuse_coarse_weights(clone, spec)
     with loaded_whole(clone):
         yield {path: clone.model.diffusion_model.get_submodule(path).weight for path in spec.query_paths()}
+
+
+@contextlib.contextmanager
+def errors_in_words(
+    out_of_memory: Callable[[], str], patched: str, signs: Sequence[str] = (IN_PLACE,)
+) -> Iterator[None]:
+    """Errors of the host and of PyTorch that a user can do something about, as EI2Error.
+
+    out_of_memory: what to say then, "" where the host's own words are better. patched: of another node's patch that
+    gradients cannot go through; signs: words of PyTorch's errors that tell it.
+    """
+    try:
+        yield
+    except mm.OOM_EXCEPTION as error:
+        said = out_of_memory()
+        if not said:
+            raise
+        raise EI2Error(said) from error
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in signs):
+            raise
+        raise EI2Error(patched) from error
 
 
 @contextlib.contextmanager

@@ -4,20 +4,17 @@ model.py makes a clone ready to be trained in and puts everything back; guider.p
 is `Tuning` of ei2_modules; record.py counts. What a user sees, and what is kept on disk, hangs on `after_step`.
 """
 
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.model_management as mm
 import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....ei2_modules.config import TuningOptions
-from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.weights import EI2Weights, make_header
 from ....ei2_modules.tuning import state as tuning_state
 from ....ei2_modules.tuning.loop import Tuning
@@ -30,12 +27,16 @@ from ..precision import compute_dtype
 from ..progress import say
 from . import preflight
 from .guider import TuningGuider
-from .model import computing_with, loaded_for_training, tuning_clone
+from .model import computing_with, errors_in_words, loaded_for_training, tuning_clone
 from .preflight import Demand
 from .record import TuningRecord
 from .run_card import run_card
 
 PROBE_SECONDS = 20.0  # a first pass that took longer is not repeated
+PATCHED = (
+    "Another node's patch of the model changes in place what the gradients of tuning need. Put the nodes that patch "
+    "the model behind One-Shot Tune, or leave them out."
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class TuningRun:
         after_step(number, clean, sample): clean is what is shown of the clip, sample() what the model makes of it.
         """
         job, spec = self.job, self.job.inflated.spec
-        with self._in_words(), torch.inference_mode(False), torch.enable_grad():
+        with errors_in_words(self._out_of_memory, PATCHED), torch.inference_mode(False), torch.enable_grad():
             self.record = TuningRecord(job.model.load_device)
             control = conditioning.has_control(job.texts.positive)
             clone = tuning_clone(job.model, job.inflated, job.dtype, control)
@@ -115,22 +116,10 @@ class TuningRun:
         steps = self.job.options.steps - self.tuning.done
         say(preflight.announce(self.demand, steps, seconds[-1], self.job.model.load_device))
 
-    @contextlib.contextmanager
-    def _in_words(self) -> Iterator[None]:
-        """Errors of the host and of PyTorch that a user can do something about."""
-        try:
-            yield
-        except mm.OOM_EXCEPTION as error:
-            if self.demand is None:  # the model alone is too much: the host's own words say that
-                raise
-            raise EI2Error(preflight.out_of_memory(self.demand, self.job.model.load_device)) from error
-        except RuntimeError as error:
-            if "modified by an inplace operation" not in str(error):
-                raise
-            raise EI2Error(
-                "Another node's patch of the model changes in place what the gradients of tuning need. Put the nodes "
-                "that patch the model behind One-Shot Tune, or leave them out."
-            ) from error
+    def _out_of_memory(self) -> str:
+        if self.demand is None:  # the model alone is too much: the host's own words say that
+            return ""
+        return preflight.out_of_memory(self.demand, self.job.model.load_device)
 
     @property
     def losses(self) -> list[float]:
