@@ -23,15 +23,18 @@ GRAPH = {
             "loop": ["6", 0],
             "first": ["8", 0],
             "second": ["8", 1],
+            "caption": ["10", 0],
+            "prompt": ["10", 1],
         },
     },
     "6": {"class_type": "Loop", "inputs": {"text": "round", "again": ["6", 0], "steps": 3}},
     "7": {"class_type": "ControlNetApplyAdvanced", "inputs": {"positive": ["1", 0], "negative": ["2", 0]}},
     "8": {"class_type": "ControlNetApplyAdvanced", "inputs": {"positive": ["7", 0], "negative": ["7", 1]}},
     "9": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "model.safetensors"}},
+    "10": {"class_type": "EI2PromptEdit", "inputs": {"caption": "a cat", "prompt": ["3", 0], "weights": "cat: 2"}},
 }
 WORDS = {"one": "a rabbit in the grass", "linked": "a fox", "two": "a rabbit in the grass | a fox", "loop": "round",
-         "first": "a rabbit in the grass", "second": "a fox"}  # fmt: skip
+         "first": "a rabbit in the grass", "second": "a fox", "caption": "a cat", "prompt": "a fox"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WORDS)

@@ -68,6 +68,7 @@ class Recording:
 
     def self_attention(self, attend: Callable, q: Tensor, k: Tensor, extra: dict) -> Tensor:
         if self.step.takes("self") and self.step.counts(extra):
+            _check_whole(q, extra)
             self.step.keep("self", extra, q, k)
         return attend(q, k)
 
@@ -161,6 +162,16 @@ def _repeated(source: tuple[Tensor, ...], rows: tuple[Tensor, ...]) -> tuple[Ten
         if len(b) % len(a) or a.shape[1:] != b.shape[1:]:
             _check(a, b)
     return tuple(a.repeat(len(b) // len(a), *[1] * (a.ndim - 1)) for a, b in zip(source, rows, strict=True))
+
+
+def _check_whole(q: Tensor, extra: dict) -> None:
+    h, w = extra["activations_shape"][-2:]
+    if q.shape[1] != h * w:
+        raise EI2Error(
+            f"Attention control takes the clip's self-attention, and another node (HyperTile, Token Merging) leaves "
+            f"{q.shape[1]} of its {h * w} places, others for the edit than for the clip. Take it off the model, or "
+            "choose kind custom with self_share 0."
+        )
 
 
 def _check(source: Tensor, rows: Tensor) -> None:
