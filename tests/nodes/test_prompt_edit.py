@@ -94,6 +94,36 @@ def test_blend_words(blend, source, target, kept, clips):
     assert read(edit.alignment.source, edit.blend.kept_source) == kept
 
 
+@pytest.mark.parametrize(
+    ("caption", "prompt", "source", "target"),
+    [
+        (
+            "a small red circle on blue",
+            "a small red star on blue",
+            ["small", "red", "circle"],
+            ["small", "red", "star"],
+        ),
+        ("a circle on blue", "a star on blue", ["circle"], ["star"]),
+        ("a red circle on blue", "a red circle on green", ["blue"], ["green"]),
+        ("a red circle", "a red circle at night", [], ["at", "night"]),
+    ],
+)
+def test_a_changed_thing_is_known_by_what_describes_it(caption, prompt, source, target, clips):
+    for clip in (clips["demo"], clips["sd1"]):
+        edit = made(clip, caption, prompt)[2]
+        read = lambda text, places: [text.words[text.tokens[i].word] for i in places]  # noqa: E731
+        assert read(edit.alignment.source, edit.blend.source) == source
+        assert read(edit.alignment.target, edit.blend.target) == target
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+@pytest.mark.parametrize("caption", ["a red circle", LONG])
+def test_a_chunk_ends_once(caption, kind, clips):
+    """CLIP-L pads with its end token again."""
+    text = texts.read_text(clips[kind], caption)
+    assert [len(text.special(name)) for name in ("start", "end")] == [len(text.tokens) // 77] * 2
+
+
 @pytest.mark.parametrize("name", ["sd1", "demo"])
 def test_weights_of_words(name, clips):
     edit = made(clips[name], "a red circle", "a green circle", "green: 2, circle: 0.5")[2]

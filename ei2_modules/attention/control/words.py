@@ -119,10 +119,10 @@ def described(text: Text, word: int) -> list[int]:
     """The words directly before a word that describe it, as far as its article or preposition: "a small red circle".
 
     Ours: a colour is often seen where its thing is, and more sharply than the noun. English; elsewhere it ends at the
-    nearest punctuation, or where the text begins.
+    nearest punctuation, or where the text begins. Nothing describes a function word.
     """
     first = word
-    while first > 0:
+    while first > 0 and text.words[word].casefold() not in FUNCTION_WORDS:
         before = text.words[first - 1].casefold()
         if before in FUNCTION_WORDS or not _plain(before) or before[-1] in string.punctuation:
             break
