@@ -257,6 +257,18 @@ def test_null_text_leads_the_source_back_under_guidance(monkeypatch):
     assert not torch.equal(edited(m, latent, controls(**chosen, null_text=texts[1])), edited(m, latent))
 
 
+def test_the_source_under_null_text_is_guided(monkeypatch):
+    """As an edit to its own caption whose negative has the null text."""
+    m = smooth()
+    latent = inverted(m)
+    same = prompt_edit(target=controlling.SOURCE, texts=(OWN_TEXT, OWN_TEXT))
+    both = fitted(m, latent, branch="source and edit")
+    expected = edited(m, latent, controls(same, source="null text", null_text=both, **NONE), OWN_TEXT)
+    found = ends_of_source(m, latent, monkeypatch, source="null text", null_text=both)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
+    assert (expected - edited(m, latent, positive=OWN_TEXT, cfg=1.0)).abs().max() > 0.02
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -324,6 +336,15 @@ def test_local_blend_keeps_the_clip_outside_its_words():
     assert 0.2 < same.float().mean() < 1
     less = edited(m, latent, controls(prompt_edit(blend="-circle"), **SHARES, blend_threshold=0.05, dilation=0))
     assert ((less - latents["samples"]).abs().amax(1) < 0.02).any()
+
+
+def test_the_blend_begins_where_it_is_said():
+    m = smooth()
+    latent = inverted(m)
+    free = edited(m, latent, controls(**SHARES))
+    late, always = (edited(m, latent, controls(**SHARES, blend_threshold=0.9, blend_start=s)) for s in (1.0, 0.0))
+    assert torch.equal(late, free)
+    assert not torch.equal(always, free)
 
 
 def test_controlnet_is_seen_by_edit_and_source():
@@ -397,6 +418,14 @@ def test_cancel_leaves_the_model_as_it_was(monkeypatch):
     [
         (lambda m, latent: edited(m, latent, controls(), positive=OWN_TEXT), "is not the prompt of Prompt Edit"),
         (lambda m, latent: edited(m, bare(noisy(m)), controls(), steps=4), "Save Latent drops them"),
+        (
+            lambda m, latent: edited(m, bare(noisy(m)), controls(noise_share=1.0, source="own prediction"), steps=4),
+            "with fresh noise",
+        ),
+        (
+            lambda m, latent: edited(m, bare(noisy(m)), controls(fuse_threshold=0.2, source="own prediction"), steps=4),
+            "with fused self-attention",
+        ),
         (lambda m, latent: edited(m, latent, controls(mask=torch.ones(2, 8, 8))), "2 frames and the clip 3"),
         (lambda m, latent: controls(cross_share=1.5), "cross share is 1.5"),
         (lambda m, latent: controls(blend_threshold=1.0), "blend threshold is 1.0"),
