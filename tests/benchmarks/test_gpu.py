@@ -5,6 +5,7 @@ import time
 import pytest
 import torch
 from torch.nn.attention.flex_attention import create_block_mask
+from torch.utils.flop_counter import flop_registry
 
 from benchmarks.common import flops, report
 from benchmarks.speed import flex, gpu, steps
@@ -95,11 +96,15 @@ def test_flex_attention_is_ffam(frames, size, ratio):
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_attention_is_counted_alike_by_numbers_and_by_pytorch(backward):
-    """PyTorch's counter, with what it does not know of a CPU, and the formula that the rows of attention go by."""
+def test_attention_is_counted_as_pytorch_does_on_a_gpu(backward):
+    """By the formula of the rows of attention, and by the counter with what PyTorch's own does not know of a CPU."""
+    aten = torch.ops.aten
     q, k, v = (torch.randn(2, 4, n, 8, requires_grad=backward) for n in (64, 80, 80))
+    wanted = flop_registry[aten._scaled_dot_product_flash_attention](q, k, v, out_val=q)
+    if backward:
+        wanted += flop_registry[aten._scaled_dot_product_flash_attention_backward](q, q, k, v, out_val=q)
     with flops.counter() as counter:
         out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
         if backward:
             out.sum().backward()
-    assert counter.get_total_flops() == flops.attention(2 * 64, 80, 4 * 8, backward)
+    assert counter.get_total_flops() == flops.attention(2 * 64, 80, 4 * 8, backward) == wanted
