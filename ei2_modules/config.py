@@ -3,19 +3,30 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .attention.frame import ATTENTIONS
-from .attention.temporal import TEMPORAL_MODULES
+from .attention.layouts import ATTENTION_NAMES
+from .attention.temporal import PUBLISHED, TEMPORAL_MODULES
 from .errors import EI2Error
 
 WINDOW = 16  # frames that see each other at once; longer clips go through in windows
-STAM_INITS = ("zero-query", "random", "clamp")
+STAM_INITS = ("zero-query", "random", "clamp", PUBLISHED)
+PER_FRAME, POOLED = GROUP_NORMS = ("per frame", "pooled")
 
-# mode -> (attention, temporal module). The official Tune-A-Video never trains its temporal Layer Norm,
-# whose scale and shift therefore stay 1 and 0: "without scale" is that method, number for number.
+# mode -> the options it sets. The official Tune-A-Video never trains its temporal Layer Norm, whose scale and shift
+# therefore stay 1 and 0: "without scale" is that method, number for number. The last three are their released codes,
+# which pool group norms as Tune-A-Video's does; that mode leaves it, and its start, to the user.
+_POOLED = {"group_norm": POOLED}
 MODES = {
-    "EI²": ("FFAM", "STAM"),
-    "Tune-A-Video": ("SCA", "layer norm without scale"),
-    "dense": ("dense", "none"),
+    "EI²": {"attention": "FFAM", "temporal": "STAM"},
+    "Tune-A-Video": {"attention": "SCA", "temporal": "layer norm without scale"},
+    "dense": {"attention": "dense", "temporal": "none"},
+    "Video-P2P": {
+        "attention": "first-frame",
+        "temporal": "layer norm without scale",
+        "stam_init": PUBLISHED,
+        **_POOLED,
+    },
+    "vid2vid-zero": {"attention": "vid2vid-zero", "temporal": "none", **_POOLED},
+    "FateZero": {"attention": "FateZero", "temporal": "none", **_POOLED},
 }
 CUSTOM = "custom"
 
@@ -29,20 +40,21 @@ class InflateOptions:
     temporal: str = "STAM"  # after the feed-forward, eq. 6 to 9
     stam_init: str = "zero-query"  # exact identity at the start while eq. 8 holds strictly
     seed: int = 33  # of the temporal module's random start; 33 is Tune-A-Video's
+    group_norm: str = PER_FRAME  # as the host; pooled over all frames is the released code of Tune-A-Video
 
     def __post_init__(self):
-        _require("attention", self.attention, ATTENTIONS)
+        _require("attention", self.attention, ATTENTION_NAMES)
         _require("temporal module", self.temporal, TEMPORAL_MODULES)
         _require("stam init", self.stam_init, STAM_INITS)
+        _require("group norm", self.group_norm, GROUP_NORMS)
         if not 1 <= self.coarse_ratio <= 64:
             raise EI2Error(f"coarse ratio r is {self.coarse_ratio}: it must be 1 to 64 (the paper uses 2 or 4).")
 
     @classmethod
     def from_mode(cls, mode: str, attention: str, temporal: str, **rest) -> "InflateOptions":
-        """Options of a named mode; only mode "custom" reads `attention` and `temporal`."""
+        """Options of a named mode, and what it leaves open; only "custom" reads `attention` and `temporal`."""
         _require("mode", mode, (*MODES, CUSTOM))
-        attention, temporal = MODES.get(mode, (attention, temporal))
-        return cls(attention=attention, temporal=temporal, **rest)
+        return cls(**{"attention": attention, "temporal": temporal, **rest} | MODES.get(mode, {}))
 
 
 @dataclass(frozen=True)

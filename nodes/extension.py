@@ -1,11 +1,15 @@
 """The list of nodes ComfyUI is given."""
 
+from .attention_control import AttentionControl, EditGuider
+from .attention_maps import AttentionMaps
 from .demo_model import DemoClip, LoadDemoModel
 from .host.api import ComfyExtension
 from .host.files import weights_folder
 from .inflate_unet import InflateUNet
 from .invert_video import InvertVideo
+from .null_text import NullTextInversion
 from .one_shot_tune import OneShotTune
+from .prompt_edit import PromptEdit
 from .sampler import EI2DDIMSampler, EI2Sampler
 from .tuned_weights import LoadWeights, SaveWeights
 from .video_metrics import VideoMetrics
@@ -21,6 +25,11 @@ NODES = [
     VideoMetrics,
     LoadDemoModel,
     DemoClip,
+    PromptEdit,
+    AttentionControl,
+    EditGuider,
+    AttentionMaps,
+    NullTextInversion,
 ]
 
 

@@ -1,6 +1,15 @@
 """'Inflate UNet to EI²': an image MODEL in, a video MODEL out."""
 
-from ..ei2_modules.config import ATTENTIONS, CUSTOM, MODES, STAM_INITS, TEMPORAL_MODULES, InflateOptions
+from ..ei2_modules.config import (
+    ATTENTION_NAMES,
+    CUSTOM,
+    GROUP_NORMS,
+    MODES,
+    PER_FRAME,
+    STAM_INITS,
+    TEMPORAL_MODULES,
+    InflateOptions,
+)
 from .host.api import CATEGORY, WEIGHTS, check_choices, io, seed_input
 from .host.inflating.inflate import inflate
 
@@ -24,7 +33,8 @@ class InflateUNet(io.ComfyNode):
                     options=[*MODES, CUSTOM],
                     default="EI²",
                     tooltip="EI²: FFAM + STAM, the paper's method. Tune-A-Video: the method it is compared with. "
-                    "dense: full attention over all frames, without tuning. custom: the two choices below.",
+                    "dense: full attention over all frames, without tuning. custom: the two choices below. Video-P2P, "
+                    "vid2vid-zero, FateZero: what their released codes make of the UNet; the first is to be tuned.",
                 ),
                 io.Int.Input(
                     "coarse_ratio",
@@ -42,7 +52,7 @@ class InflateUNet(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "attention",
-                    options=list(ATTENTIONS),
+                    options=list(ATTENTION_NAMES),
                     default="FFAM",
                     tooltip="Only with mode custom: which tokens of other frames a frame sees (the paper's Figure 5).",
                 ),
@@ -51,7 +61,8 @@ class InflateUNet(io.ComfyNode):
                     options=list(STAM_INITS),
                     default="zero-query",
                     tooltip="Start of STAM. zero-query: exactly no effect before tuning. random: the paper read "
-                    "literally, nearly no effect. clamp: as Tune-A-Video until the norm reaches 1. "
+                    "literally, nearly no effect. clamp: as Tune-A-Video until the norm reaches 1. Tune-A-Video: as "
+                    "clamp, but the output's bias is random, of any module, as its released code leaves it. "
                     "With weights wired, theirs is used.",
                 ),
                 seed_input(
@@ -71,18 +82,31 @@ class InflateUNet(io.ComfyNode):
                     tooltip="Off: weights tuned on another checkpoint are refused. On: only a warning in the log, as "
                     "long as the shapes are the same.",
                 ),
+                io.Combo.Input(
+                    "group_norm",
+                    options=list(GROUP_NORMS),
+                    default=PER_FRAME,
+                    optional=True,
+                    tooltip="What the UNet's group norms average. per frame: each picture, as in ComfyUI. "
+                    "pooled: all frames of the clip together, as Tune-A-Video's released code. Tuned weights fit what "
+                    "they were tuned with. Modes Video-P2P, vid2vid-zero and FateZero always pool.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="MODEL", tooltip="The inflated model.")],
         )
 
     @classmethod
-    def validate_inputs(cls, mode=None, temporal_module=None, attention=None, stam_init=None):
-        return check_choices(cls, mode=mode, temporal_module=temporal_module, attention=attention, stam_init=stam_init)
+    def validate_inputs(cls, mode=None, temporal_module=None, attention=None, stam_init=None, group_norm=None):
+        return check_choices(
+            cls, mode=mode, temporal_module=temporal_module, attention=attention, stam_init=stam_init,
+            group_norm=group_norm,
+        )  # fmt: skip
 
     @classmethod
     def execute(cls, model, mode, coarse_ratio, temporal_module, attention, stam_init, seed, weights=None,
-                allow_mismatch=False):  # fmt: skip
+                allow_mismatch=False, group_norm=PER_FRAME):  # fmt: skip
         options = InflateOptions.from_mode(
-            mode, attention, temporal_module, coarse_ratio=coarse_ratio, stam_init=stam_init, seed=seed
-        )
+            mode, attention, temporal_module, coarse_ratio=coarse_ratio, stam_init=stam_init, seed=seed,
+            group_norm=group_norm,
+        )  # fmt: skip
         return io.NodeOutput(inflate(model, options, weights, allow_mismatch))

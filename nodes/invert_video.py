@@ -50,7 +50,10 @@ class InvertVideo(io.ComfyNode):
         schedule = ddim_schedule(sigma_table(model), steps)
         tuned = inflated.weights is not None
         trip = invert_and_check(model, samples, positive, schedule, fixed_point_iterations, vae, tuned)
-        record = Inversion(steps, schedule.sigma_end, inflated.spec.prediction, inflated.fingerprint, trip.trajectory)
+        record = Inversion(
+            steps, schedule.sigma_end, inflated.spec.prediction, inflated.fingerprint, trip.trajectory,
+            text=conditioning.checksum(positive),
+        )  # fmt: skip
         show_text(trip.summary)
         plot = plots.curve(trip.per_frame, "round trip at guidance 1: PSNR of every frame, dB", dots=False)
         notes = conditioning.notes(positive, "positive", len(samples))

@@ -1,10 +1,11 @@
 """'EI² Sampler': the edit, in one node; and 'EI² DDIM Sampler', the same steps for SamplerCustomAdvanced."""
 
 from .host import conditioning
-from .host.api import CATEGORY, io, seed_input
+from .host.api import CATEGORY, CONTROL, io, seed_input
 from .host.inflating.inflate import inflated_of
 from .host.progress import Progress
 from .host.sampling import run as sampling
+from .host.sampling.controlled import controlled_guider
 from .host.sampling.inverted import read_inverted
 
 
@@ -29,19 +30,23 @@ class EI2Sampler(io.ComfyNode):
                 _eta(),
                 _steps(),
                 _allow_mismatch(),
+                CONTROL.Input(
+                    "control", optional=True, tooltip="From Attention Control: the edit follows the clip's attention."
+                ),
             ],
             outputs=[io.Latent.Output(display_name="LATENT", tooltip="The edited clip, for VAE Decode.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, positive, negative, latent, cfg, seed, eta, steps=0, allow_mismatch=False):
+    def execute(cls, model, positive, negative, latent, cfg, seed, eta, steps=0, allow_mismatch=False, control=None):
         inflated = inflated_of(model, "EI² Sampler")
         start = read_inverted(model, inflated, latent, steps, allow_mismatch)
         conditioning.check(positive, "positive", inflated.spec)
         conditioning.check(negative, "negative", inflated.spec)
         callback = Progress(model, start.schedule.steps).callback()
+        guider = control and controlled_guider(model, inflated, control, start, positive, cfg, "EI² Sampler")
         edited = sampling.sample(
-            model, start.samples, positive, negative, cfg, start.schedule, callback, eta, seed, start.kept
+            model, start.samples, positive, negative, cfg, start.schedule, callback, eta, seed, start.kept, guider
         )
         return io.NodeOutput(start.sampled(edited))
 

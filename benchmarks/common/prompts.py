@@ -12,7 +12,9 @@ def prompt_edit(conditioning: list):
     tokens = conditioning[0][0].shape[1]
     found = alignment.align(text(CAPTION, tokens), text(PROMPT, tokens))
     blend = editing.BlendWords(found.changed_source, found.changed_target)
-    return editing.PromptEdit(caption=conditioning, prompt=conditioning, alignment=found, weights=None, blend=blend)
+    return editing.PromptEdit(
+        caption=conditioning, prompt=conditioning, alignment=found, weights=None, blend=blend, inverts=frozenset()
+    )
 
 
 def text(caption: str, tokens: int):

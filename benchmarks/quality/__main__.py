@@ -5,6 +5,8 @@
     python dev.py bench quality modules    the other temporal modules, attentions and starts: 4 clips, 2 seeds
     python dev.py bench quality budgets    0 to 500 tuning steps: 4 clips, 2 seeds
     python dev.py bench quality words      the edit's own words at less weight: 4 clips, 2 seeds
+    python dev.py bench quality control    attention control, Video-P2P, vid2vid-zero, FateZero: all clips
+    python dev.py bench quality ablation   the parts of the control, without tuning: 4 clips
     python dev.py bench quality reduced    a little of everything in ten minutes
     python dev.py bench quality report     the tables and the figure, of what has been run
 
@@ -53,13 +55,15 @@ def main() -> None:
 
 def parts(values) -> dict[str, set]:
     """The runs that belong into the tables of each part; one run may belong into several."""
-    names = ["main", "modules", "budgets", "words"] if values.part == "report" else [values.part]
+    names = ["main", "control", "ablation", "modules", "budgets", "words"] if values.part == "report" else [values.part]
     return {name: {report.identity(job) for job in jobs(values, name)} for name in names}
 
 
 def parse() -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("part", choices=("choose", "main", "modules", "budgets", "words", "reduced", "report"))
+    options.add_argument(
+        "part", choices=("choose", "main", "modules", "budgets", "words", "control", "ablation", "reduced", "report")
+    )
     options.add_argument("--results", type=Path, help="default: benchmarks/results/quality.jsonl, or one of their own")
     options.add_argument("--seeds", type=int, help="seeds of a clip")
     options.add_argument("--clips", type=int, help="only the first so many")

@@ -1,6 +1,6 @@
 """What the quality benchmark runs: clips written down before any result was seen, edits, methods, settings."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from ei2_modules.demo import clips, scenes, vocabulary
@@ -67,7 +67,10 @@ def _case(random: Random, motion: str, backwards: bool) -> Case:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the tables. tuned: whether it has anything to tune."""
+    """A row of the tables. tuned: whether it has anything to tune.
+
+    control: "" for none, BY_KIND, or a kind of Attention Control for all edits. change: its fields that differ.
+    """
 
     mode: str
     ratio: int = 2
@@ -75,7 +78,17 @@ class Method:
     temporal: str = "STAM"
     init: str = "zero-query"
     tuned: bool = True
+    control: str = ""
+    change: dict = field(default_factory=dict)
+    inversion: str = ""  # the text of the inversion, where the method itself says; else that of the settings
+    null_text: dict | None = None  # of Null-Text Inversion, where the source is under null text
 
+
+BY_KIND = "by kind"  # of the edit
+KIND_OF = {"colour": "appearance", "shape": "shape", "background": "background", "style": "style"}
+UNTUNED = {"mode": "EI²", "tuned": False, "control": BY_KIND}
+PUBLISHED = {"inner_steps": 10, "branch": "source only", "steps": "all"}  # null text of Video-P2P
+ZERO = {"inner_steps": 1, "branch": "source and edit", "steps": "last half"}  # of vid2vid-zero
 
 METHODS = {
     "per-frame": Method("custom", attention="per-frame", temporal="none", tuned=False),
@@ -97,7 +110,30 @@ METHODS = {
     # the starts of STAM
     "EI² r=2, random start": Method("EI²", init="random"),
     "EI² r=2, clamp start": Method("EI²", init="clamp"),
+    # attention control, ours and the published systems'
+    "per-frame + control": Method("custom", attention="per-frame", temporal="none", tuned=False, control=BY_KIND),
+    "EI² untuned": Method("EI²", tuned=False),
+    "EI² untuned + control": Method(**UNTUNED),
+    "EI² + control": Method("EI²", control=BY_KIND),
+    "Video-P2P": Method("Video-P2P", control="Video-P2P", inversion="caption", null_text=PUBLISHED),
+    "vid2vid-zero": Method("vid2vid-zero", tuned=False, control="vid2vid-zero", inversion="empty", null_text=ZERO),
+    "FateZero": Method("FateZero", tuned=False, control="FateZero", inversion="caption"),
+    # what each part of the control does, without tuning
+    "control without cross": Method(**UNTUNED, change={"cross_share": 0.0}),
+    "control without self": Method(**UNTUNED, change={"self_share": 0.0}),
+    "control without features": Method(**UNTUNED, change={"feature_share": 0.0}),
+    "control without blend": Method(**UNTUNED, change={"blend_threshold": 0.0}),
+    "control without fresh noise": Method(**UNTUNED, change={"noise_share": 0.0}),
+    "control by own prediction": Method(**UNTUNED, change={"source": "own prediction"}),
 }
+CONTROLLED = (
+    "EI² untuned", "per-frame + control", "EI² untuned + control", "EI² + control", "vid2vid-zero", "FateZero",
+    "Video-P2P",
+)  # fmt: skip
+ABLATED = ("EI² untuned + control", *(name for name in METHODS if name.startswith("control ")))
+MODULES = tuple(
+    name for name, method in METHODS.items() if (method.tuned and not method.control) or name == "per-frame"
+)
 MAIN = ("per-frame", "Tune-A-Video", "EI² r=2", "EI² r=4")
 BUDGETED = ("Tune-A-Video", "EI² r=2")
 

@@ -13,8 +13,9 @@ def jobs(values, part: str) -> list[dict]:
     """What a part asks for, seed by seed and clip by clip: what is there after a stop compares all methods."""
     settings = q.Settings()
     cases = q.choice_cases() if part == "choose" else q.cases(values.clip_seed)
-    few = {"main": len(cases), "choose": len(cases), "reduced": 2}.get(part, FEW)
-    clips, seeds = values.clips or few, values.seeds or {"main": 3, "choose": 1, "reduced": 1}.get(part, 2)
+    few = {"main": len(cases), "control": len(cases), "choose": len(cases), "reduced": 2}.get(part, FEW)
+    ordinary = {"main": 3, "control": 1, "ablation": 1, "choose": 1, "reduced": 1}.get(part, 2)
+    clips, seeds = values.clips or few, values.seeds or ordinary
     if part == "choose":
         variants = [(name, chosen) for name in q.BUDGETED for chosen in q.CHOICES]
     elif part == "budgets":
@@ -22,9 +23,10 @@ def jobs(values, part: str) -> list[dict]:
     elif part == "words":
         variants = [(name, replace(settings, weight=weight)) for name in q.MAIN for weight in q.WEIGHTS]
     elif part == "reduced":
-        variants = [(name, replace(settings, steps=30, ddim_steps=10)) for name in q.METHODS]
+        variants = [(name, replace(settings, steps=30, ddim_steps=10)) for name in (*q.MODULES, *q.CONTROLLED)]
     else:
-        variants = [(name, settings) for name in (q.MAIN if part == "main" else q.METHODS)]
+        names = {"main": q.MAIN, "control": q.CONTROLLED, "ablation": q.ABLATED}.get(part, q.MODULES)
+        variants = [(name, settings) for name in names]
     return [
         {"clip": case.name, "clip_seed": values.clip_seed, "method": name, "seed": seed, **asdict(chosen)}
         for seed in range(33, 33 + seeds)

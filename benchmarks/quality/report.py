@@ -168,6 +168,31 @@ def by_edit(found: list[dict]) -> str:
     return table(["edit done", *kinds], _named(lines))
 
 
+def by_kind(found: list[dict]) -> str:
+    """Every kind of edit by itself: mean over clips. Errors of 255."""
+    names = {
+        "done": 1,
+        "slope": 1,
+        "centroid_px": 1,
+        "mae": 255,
+        "outside_mae": 255,
+        "warp_outside": 1,
+        "warp_object": 1,
+    }
+    values: dict[tuple, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for row in found:
+        for kind, edit in row["edits"].items():
+            for name, scale in names.items():
+                value = edit[kind] if name == "done" else edit[name]
+                values[kind, row["method"], row["steps"]][name].append(value if value is None else scale * value)
+    lines = [
+        [kind, method, *(number(average(cells[name])) for name in names)]
+        for (kind, method, _), cells in sorted(values.items(), key=lambda item: (item[0][0], _order((item[0][1:], 0))))
+    ]
+    heads = [HEADINGS.get(name, "edit done") + (" of 255" if scale > 1 else "") for name, scale in names.items()]
+    return table(["edit", "method", *heads], lines)
+
+
 def choice(found: list[dict]) -> str:
     """The rule: the smallest error to the truth, over all methods and clips together."""
     errors = defaultdict(list)
@@ -203,6 +228,10 @@ def document(found: list[dict], parts: dict[str, set], chosen_from: list[dict]) 
     return "\n\n".join(texts)
 
 
+def _ordinary(row: dict) -> bool:
+    return all(row[field.name] == getattr(Settings(), field.name) for field in fields(Settings))
+
+
 def tables(found: list[dict], parts: dict[str, set]) -> str:
     """Everything, part by part."""
     texts = []
@@ -220,6 +249,12 @@ def tables(found: list[dict], parts: dict[str, set]) -> str:
                 texts += [f"With {max(row['steps'] for row in same)} steps:", differences(same)]
         if chosen and part == "modules":
             texts += [against(chosen)]
+        if chosen and part in ("control", "ablation"):
+            compared = {"control": ("per-frame", "Tune-A-Video", "EI² r=2"), "ablation": ()}[part]
+            clips = {(row["clip"], row["clip_seed"]) for row in chosen}
+            plain = [row for row in found if row["method"] in compared and _ordinary(row)
+                     and (row["clip"], row["clip_seed"]) in clips]  # fmt: skip
+            texts += [by_kind([*plain, *chosen])]
         if chosen and part == "main":
             texts += [differences(chosen), differences(chosen, other="per-frame"), per_clip(chosen)]
     return "\n\n".join(texts)

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
 
@@ -15,11 +16,21 @@ from tools.demo.video_files import contact_sheet, picture
 from tools.server.api_prompt import ALWAYS_TUNE
 from tools.server.in_process import pack
 
-from .cases import KINDS, METHODS, Case, Settings
+from .cases import BY_KIND, KIND_OF, KINDS, METHODS, Case, Settings
 from .measures import Truth, covariate_shift, measure
 
 demo_model, keys, sampling = (pack(f"nodes.host.{name}") for name in ("demo_model", "inflating.keys", "sampling.run"))
-inflate_unet, one_shot_tune = pack("nodes.inflate_unet"), pack("nodes.one_shot_tune")
+inflate_unet, one_shot_tune, null_text, sampler = (
+    pack(f"nodes.{name}") for name in ("inflate_unet", "one_shot_tune", "null_text", "sampler")
+)
+inflating, record, guider, prompt_edit = (
+    pack(f"nodes.host.{name}")
+    for name in ("inflating.inflate", "sampling.record", "control.guider", "control.prompt_edit")
+)
+Trajectory, control_options = (
+    pack("nodes.host.sampling.trajectory").Trajectory,
+    pack("ei2_modules.attention.control.options"),
+)
 schedule, unet = pack("ei2_modules.diffusion.schedule"), pack("nodes.host.inflating.unet")
 
 _truth = cache(Truth)  # the same for every method and seed
@@ -43,17 +54,23 @@ class Editor:
         """Everything there is to say about one method on one clip; the edited clips are saved if asked for."""
         images, _ = scenes.render(list(case.clip))
         latents = self.vae.encode(images)
+        method = METHODS[name]
         model, made = self.made(case.clip, case.caption, name, seed, settings.steps, settings.learning_rate)
         result = dict(made)
-        source = self.encode(case.caption if settings.inversion == "caption" else "")
+        source = self.encode(case.caption if (method.inversion or settings.inversion) == "caption" else "")
+        grid, trajectory = self.grid(settings.ddim_steps), Trajectory(0)
         with _timed(result, "invert_s"):
-            noise, _ = sampling.invert(model, latents, source, self.grid(settings.ddim_steps), 0, _silent)
+            noise, _ = sampling.invert(model, latents, source, grid, 0, _silent, trajectory)
         clips = {"reconstruction": self.sample(model, noise, source, 1.0, settings)}
+        latent = self.record(model, latents, noise, source, grid, trajectory)
+        null_text = None
+        if method.null_text:
+            with _timed(result, "null_text_s"):
+                null_text = self.null_text(model, latent, case.caption, settings.guidance, **method.null_text)
         with _timed(result, "edit_s"):
             for kind in KINDS:
-                clips[kind] = self.sample(
-                    model, noise, self.encode(case.prompt(kind, settings.weight)), settings.guidance, settings
-                )
+                prompt = case.prompt(kind, settings.weight)
+                clips[kind] = self.edit(model, latent, case.caption, prompt, settings.guidance, name, kind, null_text)
         result["peak_mib"] = _peak()
         result["autoencoder_db"] = _mean_psnr(self.decode(latents), images)
         decoded = {kind: self.decode(clip) for kind, clip in clips.items()}
@@ -87,6 +104,30 @@ class Editor:
     def sample(self, model, noise, positive, guidance: float, settings: Settings):
         grid = self.grid(settings.ddim_steps)
         return sampling.sample(model, noise, positive, self.nothing, guidance, grid, _silent)
+
+    def record(self, model, latents, noise, source, grid, trajectory) -> dict:
+        """The LATENT that DDIM Invert Video gives, whose round trip is not wanted here."""
+        inflated = inflating.inflated_of(model, "")
+        prediction, print_ = inflated.spec.prediction, inflated.fingerprint
+        inversion = record.Inversion(grid.steps, grid.sigma_end, prediction, print_, trajectory)
+        return record.with_inversion({"samples": latents}, noise, inversion)
+
+    def null_text(self, model, latent: dict, caption: str, cfg: float, inner_steps: int, branch: str, steps: str):
+        execute, text = null_text.NullTextInversion.execute, self.encode(caption)
+        return execute(model, latent, text, self.nothing, cfg, inner_steps, 1e-2, 1e-5, "shared", branch, steps).args[0]
+
+    def edit(self, model, latent: dict, caption: str, prompt: str, cfg: float, name: str, kind: str, fitted=None):
+        """The edited latents, through the nodes."""
+        method, control, positive = METHODS[name], None, self.encode(prompt)
+        if method.control:
+            edit = prompt_edit.make_prompt_edit(self.clip, caption, prompt, "", "")
+            options = control_options.ControlOptions.of_kind(
+                KIND_OF[kind] if method.control == BY_KIND else method.control,
+                "along the inversion" if fitted is None else "null text",
+            )
+            control = guider.Control(edit, replace(options, **method.change), null_text=fitted)
+        execute = sampler.EI2Sampler.execute
+        return execute(model, positive, self.nothing, latent, cfg, 0, 0.0, control=control).args[0]["samples"]
 
     def decode(self, latents):
         return self.vae.decode(latents).float().clamp(0, 1)

@@ -94,6 +94,12 @@ def first_frame(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Se
     return lambda some: by_frame(clip[:, :1].expand_as(clip[:, some]))
 
 
+def middle_frame(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Seen:
+    """Only the middle frame, the earlier of two, as FateZero."""
+    clip, middle = by_clip(x, frames), (frames - 1) // 2
+    return lambda some: by_frame(clip[:, middle : middle + 1].expand_as(clip[:, some]))
+
+
 def all_frames(x: Tensor, frames: int, size: tuple[int, int], ratio: int) -> Seen:
     """Every token of every frame: full spatio-temporal attention."""
     clip = by_clip(x, frames)
@@ -122,6 +128,7 @@ ATTENTIONS = {
     "first-frame": FrameAttention(first_frame, lambda n, own, coarse: own),
     "dense": FrameAttention(all_frames, lambda n, own, coarse: n * own, gathers=False),
     "per-frame": FrameAttention(own_frame, lambda n, own, coarse: own, crosses=False),
+    "middle-frame": FrameAttention(middle_frame, lambda n, own, coarse: own),
 }
 
 

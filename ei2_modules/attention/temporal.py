@@ -23,6 +23,9 @@ from torch.nn.utils import parametrize
 from .centering import SpectralNorm, instance_centering, instance_norm, layer_norm, normaliser, spectral_norm
 from .core import scaled_dot_product
 
+PUBLISHED = "Tune-A-Video"  # the start that its released code has
+CLAMPED = ("clamp", PUBLISHED)  # starts with W_L = 0, whose norm is 0: eq. 8 divides by max(1, sigma) then
+
 
 class Linear(nn.Linear):
     """Computes in its input's type; the weight keeps its own (fp32 masters while tuning)."""
@@ -91,17 +94,20 @@ class TemporalAttention(nn.Module):
 
 @torch.no_grad()
 def initialise(module: TemporalAttention, stam_init: str, generator: torch.Generator) -> None:
-    """Random start of the four matrices as PyTorch's default, b = 0, then the start named.
+    """Random start of the four matrices as PyTorch's default, then the start named.
 
     STAM: "random" leaves it there (the paper read literally); "zero-query" sets W_q = 0, so attention is
     uniform over centred values and the output exactly 0; "clamp" sets W_L = 0 and divides by
-    max(1, sigma). Without spectral normalisation W_L = 0, as Tune-A-Video.
+    max(1, sigma). Without spectral normalisation W_L = 0 with any start, as Tune-A-Video. b = 0 but for
+    "Tune-A-Video": that is "clamp" with b at PyTorch's default too, which its released code does not set to 0.
     """
     bound = module.to_q.weight.shape[1] ** -0.5  # kaiming_uniform with a = sqrt(5), as nn.Linear
     for linear in (module.to_q, module.to_k, module.to_v, module.to_out):
         linear.weight.uniform_(-bound, bound, generator=generator)
     module.to_out.bias.zero_()
-    if not module.kind.spectral or stam_init == "clamp":
+    if stam_init == PUBLISHED:
+        module.to_out.bias.uniform_(-bound, bound, generator=generator)
+    if not module.kind.spectral or stam_init in CLAMPED:
         module.to_out.weight.zero_()
     elif stam_init == "zero-query":
         module.to_q.weight.zero_()
@@ -115,7 +121,7 @@ def normalised_linears(module: TemporalAttention) -> list[nn.Linear]:
 def add_spectral_norm(module: TemporalAttention, stam_init: str) -> None:
     """Keep eq. 8 true while tuning: see `centering.SpectralNorm`."""
     for linear in normalised_linears(module):
-        norm = SpectralNorm(linear.weight, clamp=stam_init == "clamp")
+        norm = SpectralNorm(linear.weight, clamp=stam_init in CLAMPED)
         parametrize.register_parametrization(linear, "weight", norm)
 
 
@@ -134,5 +140,5 @@ def folded_state(module: TemporalAttention, stam_init: str) -> dict[str, Tensor]
     raw = {name.replace(".parametrizations.weight.original", ".weight"): p for name, p in module.named_parameters()}
     state = {name: p.detach().float().clone() for name, p in raw.items()}
     for name in ("to_v.weight", "to_out.weight") if module.kind.spectral else ():
-        state[name] /= normaliser(spectral_norm(state[name]), clamp=stam_init == "clamp")
+        state[name] /= normaliser(spectral_norm(state[name]), clamp=stam_init in CLAMPED)
     return state

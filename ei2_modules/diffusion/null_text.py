@@ -28,12 +28,15 @@ class NullTextOptions:
     inner: int = 10  # at most so many updates a step; vid2vid-zero makes 1
     learning_rate: float = 1e-2  # of Adam at the first step; it falls to half at the last
     per_frame: bool = False  # an embedding for each frame; published is one for all
+    stop: float = 1e-5  # a loss below it ends the first step's updates, and one 101 times as high would the last's
 
     def __post_init__(self):
         if self.inner < 1:
             raise EI2Error(f"inner steps is {self.inner}: null text needs at least 1 (published are 10).")
         if not self.learning_rate > 0:
             raise EI2Error(f"learning rate is {self.learning_rate}: it must be above 0 (published is 1e-2).")
+        if not self.stop >= 0:
+            raise EI2Error(f"early stop is {self.stop}: it must be 0 (never) or above (published is 1e-5).")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,7 @@ class NullText:
     sigmas: Tensor  # (k,), falling: where each step starts
     cfg: float
     losses: tuple[float, ...]  # mean squared distance that is left to the trajectory after each step, VP latents
+    updates: tuple[int, ...]  # that each step took
 
     def at(self, sigma: Tensor | float) -> Tensor:
         """The embedding (1 or n, tokens, d) of the step whose sigma is nearest."""
@@ -73,23 +77,25 @@ def fit_null_text(
     embedding = empty.expand(n if options.per_frame else 1, -1, -1)
     _check(trajectory, falling, embedding, cfg, done)
     x = trajectory[-1].to(empty)
-    embeddings, losses = [], []
+    embeddings, losses, updates = [], [], []
     for i in range(steps):
         step = _Step(denoise, x, falling[i], falling[i + 1], trajectory[-2 - i].to(x), cfg, denoise_cond)
         if done is not None and i < len(done.embeddings):
-            embedding = done.embeddings[i].to(embedding)
+            embedding, taken = done.embeddings[i].to(embedding), done.updates[i]
         else:
-            embedding = _fit(step, embedding, i / steps, options)
+            embedding, taken = _fit(step, embedding, i / steps, options)
         with torch.no_grad():
             x = step.guided(embedding)
             losses.append(float(step.loss(x)))
         if not isfinite(losses[-1]):
             raise EI2Error(
-                f"null text stopped at step {i + 1} of {steps}: the loss is not finite. The steps before it are kept. "
-                "Try a lower learning rate, or precision bf16 or fp32 instead of fp16."
+                f"null text stopped at step {i + 1} of {steps} (sigma {float(falling[i]):.2f}): the loss is not "
+                "finite. The steps before it are kept. Try a lower learning rate, or a model that computes in bf16 or "
+                "fp32 instead of fp16."
             )
         embeddings.append(embedding.cpu())
-        yield NullText(torch.stack(embeddings), falling[: i + 1], cfg, tuple(losses))
+        updates.append(taken)
+        yield NullText(torch.stack(embeddings), falling[: i + 1], cfg, tuple(losses), tuple(updates))
 
 
 class _Step:
@@ -109,18 +115,24 @@ class _Step:
         return F.mse_loss(x, self.goal) / vp_scale(self.sigma_next).square()
 
 
-def _fit(step: _Step, start: Tensor, share: float, options: NullTextOptions) -> Tensor:
-    """Adam from the last step's embedding, with the published rate and end at this share of the steps."""
+def _fit(step: _Step, start: Tensor, share: float, options: NullTextOptions) -> tuple[Tensor, int]:
+    """Adam from the last step's embedding, with the published rate and end at this share of the steps.
+
+    Gives the updates it took too. The gradient is of the sum over the latents: that of their mean is lost in fp16.
+    """
     embedding = start.clone().requires_grad_()
     adam = torch.optim.Adam([embedding], lr=options.learning_rate * (1 - share / 2))
-    for _ in range(options.inner):
+    taken, numbers = 0, step.x.numel()
+    while taken < options.inner:
         with torch.enable_grad():
             loss = step.loss(step.guided(embedding))
-            (embedding.grad,) = torch.autograd.grad(loss, embedding)
+            (gradient,) = torch.autograd.grad(loss * numbers, embedding)
+        embedding.grad = gradient / numbers
         adam.step()
-        if loss.item() < 1e-5 + 1e-3 * share:  # of the embedding before this update, as published
+        taken += 1
+        if loss.item() < options.stop * (1 + 100 * share):  # of the embedding before this update, as published
             break
-    return embedding.detach()
+    return embedding.detach(), taken
 
 
 def _check(trajectory: Sequence[Tensor], falling: Tensor, start: Tensor, cfg: float, done: NullText | None) -> None:
@@ -128,8 +140,10 @@ def _check(trajectory: Sequence[Tensor], falling: Tensor, start: Tensor, cfg: fl
         raise EI2Error(
             f"null text needs the inversion's latents at every sigma, not {len(trajectory)} for {len(falling)}."
         )
-    if cfg == 1:
-        raise EI2Error("cfg is 1: without guidance an empty text has no effect. Use the cfg of the sampling, say 7.5.")
+    if not cfg > 1:
+        raise EI2Error(
+            f"cfg is {cfg:g}: without guidance an empty text has no effect. Use the cfg of the sampling, say 7.5."
+        )
     if done is None:
         return
     if done.cfg != cfg:

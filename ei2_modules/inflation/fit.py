@@ -32,6 +32,7 @@ def check_fits(
             "Load the checkpoint they were tuned on."
         )
     notes += warned(_other_checkpoint(header, spec, found, without_ours), allow_mismatch)
+    notes += warned(_other_norms(header, options), allow_mismatch)
     for name in ("attention", "temporal") if options is not None else ():
         if getattr(options, name) != header.options[name]:
             raise WeightsError(
@@ -60,6 +61,16 @@ def _other_family(header: Header, spec: UNetSpec) -> str | None:
     return (
         f"These weights were tuned on a {header.family} model with {header.prediction}-prediction; this model is "
         f"{spec.family} with {spec.prediction}-prediction. Load the checkpoint they were tuned on."
+    )
+
+
+def _other_norms(header: Header, options: InflateOptions | None) -> str | None:
+    tuned = InflateOptions(**header.options).group_norm
+    if options is None or options.group_norm == tuned:
+        return None
+    return (
+        f"These weights were tuned with group norm {tuned!r}, but the node asks for {options.group_norm!r}: the UNet "
+        f"computes something else. Set group_norm of Inflate UNet to EI² to {tuned!r}."
     )
 
 

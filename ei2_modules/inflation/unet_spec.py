@@ -35,6 +35,6 @@ class UNetSpec:
         """Modules whose query projection is tuned: attn1.to_q and attn2.to_q of every block (section 5)."""
         return [f"{b.path}.{attn}.to_q" for b in self.blocks for attn in ("attn1", "attn2")]
 
-    def places(self) -> list[tuple[str, int]]:
-        """Where attention hooks go: a place may hold several blocks."""
-        return list(dict.fromkeys(b.place for b in self.blocks))
+    def places(self) -> dict[tuple[str, int], int]:
+        """Where attention hooks go, from input to output, and the channels there: a place may hold several blocks."""
+        return {b.place: b.dim for b in self.blocks}

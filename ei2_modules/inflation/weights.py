@@ -19,8 +19,9 @@ from ..files import safetensors_file
 from .temporal_bank import TemporalBank
 from .unet_spec import Block, UNetSpec
 
-FORMAT = 3
-READABLE = (1, 2, 3)  # 1 had no checksum, and the fingerprints of 1 and 2 no queries
+FORMAT = 4
+READABLE = (1, 2, 3, 4)  # 1 had no checksum, the fingerprints of 1 and 2 no queries; before 4 no norm was pooled
+LATER = {"group_norm"}  # options that files before format 4 have not: their defaults hold
 QUERY_PREFIX, QUERY_SUFFIX = "diffusion_model.", ".diff"
 TEMPORAL_PREFIX = "ei2.temporal."
 
@@ -105,7 +106,8 @@ def _parse_header(name: str, metadata: dict) -> Header:
         if written > 1 and safetensors_file.CHECKSUM not in metadata:
             raise KeyError("no checksum")
         header = Header(**raw)
-        if header.options.keys() != asdict(InflateOptions()).keys():
+        there = header.options.keys() | (LATER if written < 4 else set())
+        if there != asdict(InflateOptions()).keys():
             raise KeyError(f"options {sorted(header.options)}")
         InflateOptions(**header.options)
         if not (header.fingerprint and all(math.isfinite(number) for number in header.fingerprint)):

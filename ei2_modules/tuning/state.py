@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..config import InflateOptions
 from ..errors import WeightsError
 from ..files import safetensors_file
 from ..files.fingerprint import FINGERPRINT_TOLERANCE, distance
@@ -46,7 +47,8 @@ class RunKey:
         found = [words for words, ours, theirs in pairs if ours != theirs and None not in (ours, theirs)]
         if not distance(self.fingerprint, other.fingerprint) <= FINGERPRINT_TOLERANCE:
             found.append("the checkpoint")
-        for ours, theirs in ((self.inflation, other.inflation), (self.tuning, other.tuning)):
+        inflation = asdict(InflateOptions()) | other.inflation  # an older version's has fewer options
+        for ours, theirs in ((self.inflation, inflation), (self.tuning, other.tuning)):
             unlike = (name for name in ours if ours[name] != theirs.get(name))
             found += [f"{name.replace('_', ' ')} ({theirs.get(name)} there, {ours[name]} here)" for name in unlike]
         return list(dict.fromkeys(found))

@@ -1,5 +1,6 @@
 """Checks conditioning before work starts, and makes the copies of it that tuning and windows need."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,14 @@ def out_of_inference_mode(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(out_of_inference_mode(v) for v in value)
     return own_copy(value) if isinstance(value, torch.Tensor) and value.is_inference() else value
+
+
+def checksum(conditioning: list) -> bytes:
+    """Of its text embeddings: whether two say the same."""
+    found = hashlib.blake2b(digest_size=16)
+    for embedding, _ in conditioning:
+        found.update(embedding.detach().to("cpu", torch.float32).contiguous().numpy())
+    return found.digest()
 
 
 def has_control(conditioning: list) -> bool:

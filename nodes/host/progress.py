@@ -53,13 +53,13 @@ class Progress:
 
         return step
 
-    def advance(self, latent: torch.Tensor | None = None, image: Image.Image | None = None) -> None:
-        """One step further. latent: a clip to preview in the model's scale; image: a PIL image instead.
+    def advance(self, latent: torch.Tensor | None = None, image: Image.Image | None = None, passes: int = 1) -> None:
+        """So much further. latent: a clip to preview in the model's scale; image: a PIL image instead.
 
         Raises the host's interrupt, and nothing that other packs' bars and previewers raise.
         """
         mm.throw_exception_if_processing_interrupted()
-        self.done += 1
+        self.done += passes
         preview = None
         if image is not None:
             preview = ("JPEG", image, 512)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 PAIR = ("positive", "negative")
+TEXTS = ("caption", "prompt")  # of Prompt Edit, and its outputs in this order
 TEXT_INPUTS = ("text", "value", "string", "prompt")  # of nodes that hold words
 
 
@@ -19,6 +20,9 @@ def _words(prompt: dict, source, seen: set) -> Iterator[str]:
         return
     seen.add(source[0])
     inputs = prompt[source[0]]["inputs"]
+    if prompt[source[0]].get("class_type") == "EI2PromptEdit" and source[1] < len(TEXTS):
+        name = TEXTS[source[1]]
+        inputs = {"text": inputs.get(name)}
     if inputs.keys() >= set(PAIR):  # of Apply ControlNet and its like, which give both back in this order
         inputs = {name: inputs[name] for name in PAIR[source[1] : source[1] + 1]}
     for name, value in inputs.items():

@@ -21,12 +21,20 @@ def case():
 
 def test_three_passes_for_two(case):
     with torch.inference_mode():
-        plain, everything, shape = control.rows_of(case, [control.EVERYTHING, "shape"], 2, 1)
-    assert [row["passes"] for row in (plain, everything, shape)] == [2, 3, 2]  # a shape's shares end after step one
+        plain, everything = control.rows_of(case, [control.EVERYTHING], 2, 1)
+    assert (plain["passes"], everything["passes"]) == (2, 3)
     assert (plain["/ plain"], plain["counted"], plain["keeps MiB"], plain["over MiB"]) == (1, 1, 0, 0)
     assert everything["/ plain"] == everything["s"] / plain["s"]
     assert 1.4 < everything["counted"] < 1.8
-    assert everything["over MiB"] > everything["keeps MiB"] > shape["keeps MiB"] > 0
+    assert everything["over MiB"] > everything["keeps MiB"] > 0
+
+
+def test_a_share_of_the_steps_is_a_share_of_the_passes(case, monkeypatch):
+    """Of three steps one and two thirds are done when the two begin that count: half of all is one of them."""
+    half = control.ControlOptions(cross_share=0.5, self_share=0.0)
+    monkeypatch.setattr(steps, "EVERYTHING", half)
+    with torch.inference_mode():
+        assert control.count(case, control.EVERYTHING, 2).passes == 2.5
 
 
 def test_what_a_step_leaves_behind_is_seen(case, monkeypatch):

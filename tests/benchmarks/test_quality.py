@@ -6,8 +6,20 @@ import pytest
 import torch
 
 from benchmarks.quality import report
-from benchmarks.quality.cases import BUDGETED, KINDS, MAIN, METHODS, cases, choice_cases
+from benchmarks.quality.cases import (
+    ABLATED,
+    BUDGETED,
+    BY_KIND,
+    CONTROLLED,
+    KIND_OF,
+    KINDS,
+    MAIN,
+    METHODS,
+    cases,
+    choice_cases,
+)  # fmt: skip
 from benchmarks.quality.measures import Truth, covariate_shift, measure
+from ei2_modules.attention.control.options import KINDS as KINDS_OF_CONTROL
 from ei2_modules.config import InflateOptions
 from ei2_modules.demo import scenes, vocabulary
 
@@ -110,8 +122,12 @@ def test_a_line_cut_short_is_left_out(tmp_path):
 
 def test_methods_differ_and_name_what_the_nodes_know():
     made = [
-        InflateOptions.from_mode(m.mode, m.attention, m.temporal, coarse_ratio=m.ratio, stam_init=m.init)
+        (InflateOptions.from_mode(m.mode, m.attention, m.temporal, coarse_ratio=m.ratio, stam_init=m.init),
+         m.tuned, m.control, *m.change.items())
         for m in METHODS.values()
-    ]
+    ]  # fmt: skip
     assert len(set(made)) == len(made)
+    assert {m.control for m in METHODS.values()} - {"", BY_KIND} <= set(KINDS_OF_CONTROL)
+    assert set(KIND_OF.values()) <= set(KINDS_OF_CONTROL)
+    assert set(MAIN) | set(CONTROLLED) | set(ABLATED) <= set(METHODS)
     assert set(MAIN) | set(BUDGETED) <= set(METHODS)

@@ -10,7 +10,9 @@ from benchmarks.quality.cases import METHODS, Settings, cases
 from benchmarks.quality.run import Editor
 
 
-@pytest.mark.parametrize("method", ["per-frame", "Tune-A-Video", "EI² r=2"])
+@pytest.mark.parametrize(
+    "method", ["per-frame", "Tune-A-Video", "EI² r=2", "EI² untuned + control", "Video-P2P", "vid2vid-zero", "FateZero"]
+)
 def test_a_run_gives_every_figure(method, tmp_path):
     case, settings = cases()[0], Settings(steps=1, ddim_steps=2)
     with torch.inference_mode():

@@ -32,6 +32,7 @@ def slow_visible(kind, clip, i, size, r):
         "first-frame": lambda: [clip[0]],
         "dense": lambda: list(clip),
         "per-frame": lambda: [clip[i]],
+        "middle-frame": lambda: [clip[(n - 1) // 2]],
     }
     return torch.cat(parts[kind]())
 
@@ -50,7 +51,7 @@ def slow_attention(q, k, v, frames, size, kind, r):
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame"])
+@pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame", "middle-frame"])
 @pytest.mark.parametrize("r", [1, 2, 4, 8])
 @pytest.mark.parametrize(
     ("clips", "frames", "size"),
@@ -111,7 +112,7 @@ def test_own_coarse_tokens_are_left_out():
         assert set(seen[0][i, 16:, 0].tolist()) == {0.0, 1.0, 2.0} - {float(i)}
 
 
-@pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame"])
+@pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame", "middle-frame"])
 def test_clips_never_mix(kind):
     """Changing the second clip (uncond) leaves the first (cond) bit-identical."""
     q, k, v = tensors(2, 3, (4, 4))
@@ -142,7 +143,7 @@ def test_partial_windows_average_only_real_tokens():
     assert torch.equal(ones, torch.ones_like(ones))
 
 
-@pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame"])
+@pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame", "middle-frame"])
 @pytest.mark.parametrize("ratio", [1, 2, 4])
 def test_few_frames_at_a_time_are_the_same(kind, ratio, monkeypatch):
     """The way of large maps, which copies less than one k at a time."""
@@ -157,12 +158,12 @@ def test_few_frames_at_a_time_are_the_same(kind, ratio, monkeypatch):
 
     lean = frame_attention(q, k, v, attend=attend, **options(kind, 5, (4, 6), ratio))
     torch.testing.assert_close(lean, expected, rtol=0, atol=1e-12)
-    assert len(copied) == {"first-frame": 3, "per-frame": 1}.get(kind, 5)
+    assert len(copied) == {"first-frame": 3, "middle-frame": 3, "per-frame": 1}.get(kind, 5)
     if kind != "dense":  # whose only tokens are the clip's own
         assert max(copied) <= 5 * 24
 
 
-@pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame"])
+@pytest.mark.parametrize("kind", ["FFAM", "SCA", "first-frame", "dense", "per-frame", "middle-frame"])
 @pytest.mark.parametrize("small", [0, 2**20])
 def test_gradients_equal_the_reference(kind, small, monkeypatch):
     monkeypatch.setattr("ei2_modules.attention.frame.SMALL", small)
@@ -194,7 +195,14 @@ def test_layout_is_heads_last():
 
 @pytest.mark.parametrize(
     ("kind", "without", "with_gradients"),
-    [("FFAM", 8, 1), ("SCA", 4, 1), ("first-frame", 2, 1), ("dense", 8, 8), ("per-frame", 1, 1)],
+    [
+        ("FFAM", 8, 1),
+        ("SCA", 4, 1),
+        ("first-frame", 2, 1),
+        ("dense", 8, 8),
+        ("per-frame", 1, 1),
+        ("middle-frame", 2, 1),
+    ],
 )
 def test_so_few_frames_at_once_that_copies_stay_small(kind, without, with_gradients):
     """Half of k's tokens are copied at the most: 4096 of 8 frames of 1024 tokens. FFAM at r = 2 sees 2816 of them."""

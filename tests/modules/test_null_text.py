@@ -125,7 +125,7 @@ def test_it_is_the_published_loop(steps, inner, empty, first, per_frame):
     found = last(islice(results, first))
     assert found.embeddings.shape == (first, FRAMES if per_frame else 1, TOKENS, DIM)
     torch.testing.assert_close(found.embeddings, expected, rtol=0, atol=1e-8)
-    assert len(ours.calls) == sum(updates) + 2 * first
+    assert list(found.updates) == updates and len(ours.calls) == sum(updates) + 2 * first
     assert (set(updates) == {inner}) is (empty is EMPTY)
 
 
@@ -203,9 +203,11 @@ def test_every_step_is_given_and_can_be_gone_on_from():
     whole = list(fit(5))
     assert [len(part.embeddings) for part in whole] == [1, 2, 3, 4, 5]
     for part in whole:
-        assert part.cfg == CFG and len(part.losses) == len(part.sigmas) == len(part.embeddings)
+        assert part.cfg == CFG
+        assert len(part.losses) == len(part.updates) == len(part.sigmas) == len(part.embeddings)
         again = last(fit(5, done=part))
-        assert torch.equal(again.embeddings, whole[-1].embeddings) and again.losses == whole[-1].losses
+        assert torch.equal(again.embeddings, whole[-1].embeddings)
+        assert (again.losses, again.updates) == (whole[-1].losses, whole[-1].updates)
     assert torch.equal(whole[-1].sigmas, sigmas(5).flip(0)[:-1])
 
 
@@ -248,9 +250,14 @@ def test_the_model_gets_no_gradient():
 
 
 def test_an_embedding_is_found_by_its_sigma():
-    result = NullText(torch.arange(3.0).view(3, 1, 1, 1), torch.tensor([10.0, 4.0, 1.0]), CFG, (0.0,) * 3)
+    result = NullText(torch.arange(3.0).view(3, 1, 1, 1), torch.tensor([10.0, 4.0, 1.0]), CFG, (0.0,) * 3, (1,) * 3)
     found = [float(result.at(sigma)) for sigma in (13, 10.0, 6.9, torch.tensor(4.0), 0.1)]
     assert found == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("stop", "taken"), [(0.0, [10] * 4), (1e-4, [10, 9, 1, 1]), (1e6, [1] * 4)])
+def test_the_end_of_the_updates_can_be_moved(stop, taken):
+    assert list(finished(stop=stop, empty=NEAR).updates) == taken
 
 
 class NotANumber(ToyModel):
@@ -260,7 +267,7 @@ class NotANumber(ToyModel):
 
 def test_a_loss_that_is_no_number_is_said():
     results, kept = fit(5, model=NotANumber()), []
-    with pytest.raises(EI2Error, match="stopped at step 4 of 5: the loss is not finite"):
+    with pytest.raises(EI2Error, match=r"stopped at step 4 of 5 \(sigma 0.57\): the loss is not"):
         for part in results:
             kept.append(part)
     assert len(kept) == 3 and kept[-1].embeddings.isfinite().all()
@@ -275,6 +282,8 @@ def finished(steps=4, **options):
     [
         (lambda: fit(cfg=1), "cfg is 1"),
         (lambda: fit(cfg=1.0), "cfg is 1"),
+        (lambda: fit(cfg=0.5), "cfg is 0.5"),
+        (lambda: fit(cfg=float("nan")), "cfg is nan"),
         (lambda: fit(done=finished(cfg=3)), "made for cfg 3, not 7.5"),
         (lambda: fit(done=finished(5)), "other steps than this inversion's 4"),
         (lambda: fit(done=finished(3)), "other steps than this inversion's 4"),
@@ -285,6 +294,7 @@ def finished(steps=4, **options):
         (lambda: fit(inner=0), "inner steps is 0"),
         (lambda: fit(learning_rate=0.0), "learning rate is 0.0"),
         (lambda: fit(learning_rate=float("nan")), "learning rate is nan"),
+        (lambda: fit(stop=-1e-5), "early stop is -1e-05"),
     ],
 )
 def test_what_does_not_fit_is_said(wrong, named):

@@ -14,7 +14,8 @@ from ei2_modules.attention.temporal import (
 )
 
 DIM, HEADS = 16, 4
-INITS = ["random", "zero-query", "clamp"]
+INITS = ["random", "zero-query", "clamp", "Tune-A-Video"]
+CLAMPED = ("clamp", "Tune-A-Video")
 
 
 def module(kind="STAM", init="random", spectral=False, seed=0):
@@ -74,7 +75,7 @@ def test_equals_the_slow_reference(kind):
 def test_spectral_norm_divides_value_and_output_only(init):
     m = shake(module(init=init))
     w_v, w_l = m.to_v.weight.detach().clone(), m.to_out.weight.detach().clone()
-    divide = (lambda w: w / spectral_norm(w).clamp(min=1)) if init == "clamp" else (lambda w: w / spectral_norm(w))
+    divide = (lambda w: w / spectral_norm(w).clamp(min=1)) if init in CLAMPED else (lambda w: w / spectral_norm(w))
     add_spectral_norm(m, init)
     with torch.no_grad():
         expected = slow_module(m, "STAM", clip(), 5, divide(w_v), divide(w_l))
@@ -86,7 +87,7 @@ def test_normalised_matrices_have_norm_one(init):
     state = folded_state(shake(module(init=init, spectral=True)), init)
     for name in ("to_v.weight", "to_out.weight"):
         sigma = float(spectral_norm(state[name]))
-        assert sigma == pytest.approx(1, abs=1e-5) if init != "clamp" else sigma <= 1 + 1e-5
+        assert sigma == pytest.approx(1, abs=1e-5) if init not in CLAMPED else sigma <= 1 + 1e-5
     assert float(spectral_norm(state["to_q.weight"])) != pytest.approx(1, abs=1e-3)
 
 
@@ -104,9 +105,22 @@ def test_random_start_is_near_the_identity_but_not_it():
 
 
 @pytest.mark.parametrize("kind", [k for k in TEMPORAL_MODULES if k not in ("STAM", "none")])
-def test_others_start_as_the_identity(kind):
+@pytest.mark.parametrize("init", ["zero-query", "random", "clamp"])
+def test_others_start_as_the_identity(kind, init):
     with torch.no_grad():
-        assert torch.equal(module(kind)(clip(), 5), clip())
+        assert torch.equal(module(kind, init)(clip(), 5), clip())
+
+
+@pytest.mark.parametrize("kind", [k for k in TEMPORAL_MODULES if k != "none"])
+def test_the_published_start_of_tune_a_video_adds_its_random_bias(kind):
+    """Its code zeroes the output's weight and leaves the bias as nn.Linear draws it: within 1/sqrt(d), all over."""
+    started, without = module(kind, "Tune-A-Video"), module(kind, "clamp")
+    bias, bound = started.to_out.bias.detach(), started.to_out.in_features**-0.5
+    assert 0.5 * bound < bias.abs().max() <= bound and len(set(bias.tolist())) == len(bias)
+    for name, parameter in without.named_parameters():
+        assert name == "to_out.bias" or torch.equal(parameter, started.get_parameter(name)), name
+    with torch.no_grad():
+        torch.testing.assert_close(started(clip(), 5), clip() + bias, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("init", INITS)
@@ -188,7 +202,7 @@ def test_gradient_is_the_slow_references(init):
     m = shake(module(init=init))
     w_v, w_l = (w.detach().clone().requires_grad_() for w in (m.to_v.weight, m.to_out.weight))
     sigma_v, sigma_l = (torch.linalg.matrix_norm(w, ord=2) for w in (w_v, w_l))
-    if init == "clamp":
+    if init in CLAMPED:
         sigma_v, sigma_l = sigma_v.clamp(min=1), sigma_l.clamp(min=1)
     expected = slow_module(m, "STAM", clip(), 5, w_v / sigma_v, w_l / sigma_l)
     expected = torch.autograd.grad((expected * clip(seed=9)).sum(), (w_v, w_l))

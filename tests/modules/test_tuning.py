@@ -153,7 +153,7 @@ def test_same_seed_same_weights_other_seed_other_weights():
     assert any(not torch.equal(states[0].queries[n], states[2].queries[n]) for n in states[0].queries)
 
 
-@pytest.mark.parametrize("stam_init", ["random", "zero-query", "clamp"])
+@pytest.mark.parametrize("stam_init", ["random", "zero-query", "clamp", "Tune-A-Video"])
 def test_going_on_from_exported_weights_is_the_same_function(stam_init):
     options = InflateOptions(stam_init=stam_init)
     trainables = make(options)
@@ -207,7 +207,8 @@ def test_impossible_options(options):
 
 
 @pytest.mark.parametrize(
-    "options", [{"attention": "SDPA"}, {"temporal": "GRU"}, {"stam_init": "ones"}, {"coarse_ratio": 0}]
+    "options",
+    [{"attention": "SDPA"}, {"temporal": "GRU"}, {"stam_init": "ones"}, {"coarse_ratio": 0}, {"group_norm": "batch"}],
 )
 def test_impossible_inflate_options(options):
     with pytest.raises(EI2Error, match="must be"):

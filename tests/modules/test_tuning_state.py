@@ -1,5 +1,6 @@
 """The file a tuning goes on from, on the toy: nothing is lost in it, and nothing damaged is taken."""
 
+from dataclasses import asdict, replace
 from random import Random
 
 import pytest
@@ -66,6 +67,14 @@ def test_nothing_of_the_optimiser_may_be_left_behind():
         resumed.restore(tensors | changed, plain)
         end = advance(resumed, 6).trainables.export()
         assert any(not torch.equal(end.queries[k], whole.queries[k]) for k in whole.queries), part
+
+
+def test_a_state_of_before_the_group_norm_was_a_choice_goes_on():
+    ours = asdict(InflateOptions())
+    older = replace(KEY, inflation={name: value for name, value in ours.items() if name != "group_norm"})
+    assert replace(KEY, inflation=ours).differences(older) == []
+    pooled = replace(KEY, inflation=ours | {"group_norm": "pooled"})
+    assert pooled.differences(older) == ["group norm (per frame there, pooled here)"]
 
 
 @pytest.mark.parametrize("number", range(40))

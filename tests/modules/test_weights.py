@@ -85,7 +85,7 @@ DAMAGE = {
     "header is no JSON": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": "{"}), "damaged"),
     "header is no object": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": "[]"}), "damaged"),
     "header lacks entries": (lambda p: rewrite(p, metadata=lambda m: m | {"ei2": '{"format": 1}'}), "damaged"),
-    "newer format": (lambda p: rewrite(p, metadata=edit_header(format=4)), "format 4"),
+    "newer format": (lambda p: rewrite(p, metadata=edit_header(format=5)), "format 5"),
     "unknown option": (lambda p: rewrite(p, metadata=edit_header(options={"attention": "?"})), "damaged|must be"),
     "an option lacks": (lambda p: rewrite(p, metadata=edit_header(options={"seed": 1})), "damaged"),
     "no fingerprint": (lambda p: rewrite(p, metadata=edit_header(fingerprint=None)), "damaged|another kind|empty"),
@@ -162,6 +162,21 @@ def test_a_file_of_the_first_format_is_read(file):
         weights.load(file)
 
 
+@pytest.mark.parametrize(("written", "taken"), [(2, True), (3, True), (4, False)])
+def test_files_of_before_the_group_norm_was_a_choice(file, written, taken):
+    """Their norms saw one frame at a time; a file of today says so."""
+    rewrite(file, metadata=edit_header(format=written, options=without(tuned().header.options, "group_norm")))
+    if not taken:
+        with pytest.raises(WeightsError, match="damaged"):
+            weights.load(file)
+        return
+    old = weights.load(file)
+    assert old.options() == OPTIONS and old.options().group_norm == "per frame"
+    check_fits(old.header, spec(), OPTIONS, Fingerprint(PRINT))
+    weights.save(file, old)
+    assert weights.load(file).header == old.header
+
+
 @pytest.mark.parametrize("case", DAMAGE.values(), ids=DAMAGE)
 def test_damaged_files_are_refused(file, case):
     damage, message = case
@@ -194,6 +209,7 @@ OTHERS = {
     ),
     "temporal module": ({"options": replace(OPTIONS, temporal="layer norm")}, "'STAM'.*'layer norm'"),
     "attention": ({"options": replace(OPTIONS, attention="SCA")}, "'FFAM'.*'SCA'"),
+    "group norm": ({"options": replace(OPTIONS, group_norm="pooled")}, "'per frame'.*'pooled'.*'per frame'"),
 }
 
 
@@ -205,7 +221,9 @@ def test_weights_for_another_model_are_refused_naming_both(case):
         check_fits(tuned().header, **fits)
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "family", "prediction", "queries", "these very queries, baked in"])
+@pytest.mark.parametrize(
+    "name", ["checkpoint", "family", "prediction", "queries", "these very queries, baked in", "group norm"]
+)
 def test_with_allow_mismatch_another_checkpoint_is_only_warned_of(name):
     changes, message = OTHERS[name]
     fits = {"spec": spec(), "options": OPTIONS, "found": Fingerprint(PRINT)} | changes

@@ -8,7 +8,7 @@ import torch
 from ..same import same
 from .mini import caption, clip, inflate, model, pack, plain_sample, tune
 
-ATTENTIONS = ["FFAM", "SCA", "first-frame", "dense", "per-frame"]
+ATTENTIONS = ["FFAM", "SCA", "first-frame", "dense", "per-frame", "middle-frame", "vid2vid-zero", "FateZero"]
 TEMPORAL = [
     "STAM",
     "layer norm",
@@ -42,8 +42,9 @@ def hooks_left(m):
     return sum(len(x._forward_hooks) for x in m.model.modules())
 
 
-@pytest.mark.parametrize("attention", ATTENTIONS)
-@pytest.mark.parametrize("temporal", TEMPORAL)
+@pytest.mark.parametrize(
+    ("attention", "temporal"), [(a, t) for a in ATTENTIONS for t in (TEMPORAL if a in ATTENTIONS[:5] else ["STAM"])]
+)
 def test_every_combination_runs_and_leaves_the_plain_model_alone(attention, temporal):
     m = model()
     before = plain_sample(m)
@@ -75,12 +76,66 @@ def test_frames_see_each_other(attention):
     assert not torch.allclose(plain_sample(custom(m, attention)), plain_sample(m), atol=1e-2)
 
 
-def test_modes_are_presets():
-    m = model()
-    pairs = {"EI²": ("FFAM", "STAM"), "Tune-A-Video": ("SCA", "layer norm without scale"), "dense": ("dense", "none")}
-    for mode, (attention, temporal) in pairs.items():
-        preset = inflate(m, mode, attention="first-frame", temporal_module="IC without SN")
-        assert same(plain_sample(preset), plain_sample(custom(m, attention, temporal)))
+KINDS = {  # of the miniature, from input to output: 32 channels, four times 64, twice 32
+    "vid2vid-zero": ["dense", "SCA", "dense", "dense", "SCA", "SCA", "SCA"],
+    "FateZero": ["middle-frame"] * 4,  # those of 64 channels
+    "middle-frame": ["middle-frame"] * 7,
+}
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_every_place_has_its_kind(attention, monkeypatch):
+    hooks, seen = pack("nodes.host.inflating.attention_hooks"), []
+
+    def spy(q, k, v, *, kind, **options):
+        seen.append((kind, q.shape[-1]))
+        return real(q, k, v, kind=kind, **options)
+
+    real = hooks.frame_attention
+    monkeypatch.setattr(hooks, "frame_attention", spy)
+    plain_sample(custom(model(), attention), steps=1)
+    assert [kind for kind, _ in seen] == KINDS[attention]
+    assert attention != "FateZero" or {width for _, width in seen} == {64}
+
+
+def test_where_frames_see_only_themselves_a_hook_of_another_node_does_no_harm(caplog):
+    """FateZero leaves the first level alone."""
+    for place, said in ((("input", 1), False), (("middle", 0), True)):
+        m = custom(model(), "FateZero")
+        m.set_model_attn1_replace(lambda q, k, v, extra: v, *place)
+        plain_sample(m, steps=1)
+        assert ("there is no FateZero there" in caplog.text) is said
+
+
+PUBLISHED = {"group_norm": "pooled", "stam_init": "Tune-A-Video"}
+PRESETS = {  # mode -> attention, temporal module, and what else it sets
+    "EI²": ("FFAM", "STAM", {}),
+    "Tune-A-Video": ("SCA", "layer norm without scale", {}),
+    "dense": ("dense", "none", {}),
+    "Video-P2P": ("first-frame", "layer norm without scale", PUBLISHED),
+    "vid2vid-zero": ("vid2vid-zero", "none", {"group_norm": "pooled"}),
+    "FateZero": ("FateZero", "none", {"group_norm": "pooled"}),
+}
+
+
+def without(options, name):
+    return {key: value for key, value in options.items() if key != name}
+
+
+@pytest.mark.parametrize("mode", PRESETS)
+def test_modes_are_presets(mode):
+    m, (attention, temporal, sets) = model(), PRESETS[mode]
+    preset = inflate(m, mode, attention="dense", temporal_module="IC without SN", group_norm="per frame")
+    found = plain_sample(preset)
+    assert same(found, plain_sample(custom(m, attention, temporal, **sets)))
+    for name in sets:  # each of them matters
+        assert not torch.allclose(found, plain_sample(custom(m, attention, temporal, **without(sets, name))))
+
+
+@pytest.mark.parametrize("mode", ["EI²", "Tune-A-Video", "dense"])
+def test_other_modes_leave_the_group_norm_and_the_start_to_the_user(mode):
+    options = inflate(model(), mode, **PUBLISHED).get_attachment("ei2").options
+    assert (options.group_norm, options.stam_init) == ("pooled", "Tune-A-Video")
 
 
 def test_cond_and_uncond_do_not_mix_and_batching_does_not_matter(monkeypatch):

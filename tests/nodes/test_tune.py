@@ -94,12 +94,15 @@ def test_tuning_never_uses_an_inference_only_kernel(monkeypatch, mode):
     assert same(tune(m)[1], expected)
 
 
-@pytest.mark.parametrize("mode", ["EI²", "Tune-A-Video", "dense"])
 @pytest.mark.parametrize("prediction", ["eps", "v"])
-def test_modes_and_predictions(mode, prediction):
+@pytest.mark.parametrize(
+    ("mode", "temporal"),
+    [("EI²", True), ("Tune-A-Video", True), ("dense", False), ("Video-P2P", True), ("FateZero", False)],
+)
+def test_modes_and_predictions(mode, temporal, prediction):
     _, weights, _ = tune(inflate(model(prediction), mode))
     assert weights.header.prediction == prediction
-    assert bool(weights.tensors.temporal) == (mode != "dense")
+    assert bool(weights.tensors.temporal) == temporal
 
 
 def test_loss_is_near_one_for_a_silent_model():

@@ -33,6 +33,7 @@ FLOORS = {
         ["__init__"],
     ],
     "nodes/host": [
+        ["null_text"],
         ["resume"],
         ["tuning"],
         ["sampling"],

@@ -1,7 +1,8 @@
 """What the pages quote of messages is what the pack says: a changed message must not leave its explanation behind.
 
 Of every table whose first column is headed "message", the pages' quotes are what stands in that column between
-backticks, with … for names and numbers. The pack's words are the strings of its code, but for docstrings.
+backticks, with … for names and numbers; of a list under "Common faults" what stands before an item's colon. The pack's
+words are the strings of its code, but for docstrings.
 """
 
 import ast
@@ -18,8 +19,11 @@ GAP = "…"
 
 def quotes(page: str) -> list[str]:
     """The messages that a page explains."""
-    found, inside = [], False
+    found, inside, faults = [], False, False
     for line in page.splitlines():
+        faults = line == "## Common faults" if line.startswith("## ") else faults
+        item = re.match("- (?:Log: )?(`[^`]+`(?:, `[^`]+`)*):", line) if faults else None
+        found += re.findall("`([^`]+)`", item[1]) if item else []
         first = line.split("|")[1].strip() if line.startswith("|") else ""
         inside = first.startswith("message") or (inside and bool(first))
         found += re.findall("`([^`]+)`", first) if inside else []
@@ -78,6 +82,8 @@ TABLE = "| message or symptom | cause |\n|---|---|\n| `a b …` (or `c d`) | `no
         ("| input | what |\n|---|---|\n| `no` | x |\n", []),
         (TABLE + "\n| input | what |\n|---|---|\n| `no` | x |\n", ["a b …", "c d"]),
         ("`no`\n", []),
+        ("## Common faults\n\n- `a b …`, `c d`: so `no`.\n- Log: `e f`: so.\n- none\n", ["a b …", "c d", "e f"]),
+        ("## Tips\n\n- `no`: so.\n", []),
     ],
 )
 def test_quotes_are_found(page, expected):

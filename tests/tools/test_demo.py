@@ -10,7 +10,7 @@ from tools.demo import clip, options, scene, video_files
 from tools.demo.progress import Watcher
 from tools.server.api_prompt import ALWAYS_TUNE, find
 
-CLIPS = ["source", "reconstruction", "colour edit", "shape edit", "style edit"]
+CLIPS = ["source", "reconstruction", "colour edit", "shape edit", "background edit", "style edit"]
 
 
 def run(server, tmp_path, *arguments):
@@ -24,24 +24,25 @@ def run(server, tmp_path, *arguments):
     return scene.keep(chosen, server, prompt, outputs), seconds, (prompt, outputs)
 
 
-def test_five_clips_of_one_scene(server, tmp_path):
+def test_six_clips_of_one_scene(server, tmp_path):
     result, seconds, (prompt, outputs) = run(server, tmp_path)
     files = scene.titled(prompt, outputs, "SaveImage", "images")
     assert [(name, len(clip)) for name, clip in files.items()] == [(name, 3) for name in CLIPS]
     assert set(result["metrics"]) == set(CLIPS[1:])
     assert result["metrics"]["reconstruction"]["psnr"] != result["metrics"]["shape edit"]["psnr"]
     assert set(seconds) == {"tune", "invert", "sample"} and result["frames"] == 3
-    assert Image.open(result["sheet"]).height == 5 * 128 + 4 * 4
+    assert Image.open(result["sheet"]).height == 6 * 128 + 5 * 4
     frames = video_files.read(tmp_path / "edit.mp4")
-    assert len(frames) / scene.RATE >= scene.SECONDS and frames[0].width == 5 * 192 + 4 * 4
+    assert len(frames) / scene.RATE >= scene.SECONDS and frames[0].width == 6 * 192 + 5 * 4
 
 
 def test_every_clip_has_its_words(server, tmp_path):
     _, _, (prompt, outputs) = run(server, tmp_path)
     caption = "a red circle moving on a blue background"
     said = scene.words(prompt, outputs, CLIPS)
-    assert said.pop("colour edit") == find(scene.load_template(server), "CLIPTextEncode", EI2Sampler="positive")["text"]
-    assert said == {"source": caption, "reconstruction": caption, **scene.MORE_EDITS}
+    assert said.pop("colour edit") == find(scene.load_template(server), "EI2PromptEdit")["prompt"]
+    more = {name: text for name, (_, text) in scene.MORE_EDITS.items()}
+    assert said == {"source": caption, "reconstruction": caption, **more}
 
 
 def test_words_of_ones_own_are_the_only_edit(server, tmp_path):
@@ -77,6 +78,8 @@ REFUSED = [
     (["--size", "128"], "are for a real clip"),
     (["--caption", "a rabbit"], "are for a real clip"),
     (["--clip", "gone.mp4"], "there is no file"),
+    (["--kind", "colour"], "invalid choice"),
+    (["--kind", "shape", "--checkpoint", __file__], "--kind is of the rendered scene"),
 ]
 
 

@@ -23,6 +23,8 @@ For a real edit: python dev.py demo --checkpoint your-sd15-model.safetensors"""
 
 def complete(options) -> None:
     """Fill in what was not said: full size with a checkpoint, a small quick run with random weights."""
+    if options.kind:
+        raise ValueError("--kind is of the rendered scene: the workflow for a real clip has no attention control.")
     if options.clip and None in (options.caption, options.prompt):
         print("For an edit of your clip, say what it shows with --caption and what it shall show with --prompt.")
     small = 256 if not torch.cuda.is_available() else 512

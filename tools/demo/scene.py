@@ -21,9 +21,10 @@ WORKFLOW = ROOT / "workflows" / "00_demo_model.json"
 ABOUT = """A rendered scene, edited with the miniature model that comes with the pack: the template 00_demo_model.
 For a clip and a model of yours: python dev.py demo --checkpoint your-sd15-model.safetensors --clip your-clip.mp4"""
 TEMPLATE_EDIT = "colour edit"  # the words are in the template
-MORE_EDITS = {
-    "shape edit": "a red star moving on a blue background",
-    "style edit": "a red circle moving on a blue background at night",
+MORE_EDITS = {  # kind of Attention Control, and what the clip shall show
+    "shape edit": ("shape", "a red star moving on a blue background"),
+    "background edit": ("background", "a red circle moving on a green background"),
+    "style edit": ("style", "a red circle moving on a blue background at night"),
 }
 BRANCH = ("EI2Sampler", "VAEDecode", "EI2VideoMetrics")
 MOST_FRAMES = 64
@@ -49,9 +50,9 @@ def make_prompt(options, server: Server) -> dict:
     clip, decoder = find_id(template, "EI2DemoClip"), find_id(template, "VAEDecode")
     prompt = {**template, "caption": node("PreviewAny", "caption", source=[clip, 1]), **saved("source", clip)}
     inverted = find(template, "EI2InvertVideo")["positive"]  # only the same text leads back
-    prompt |= branch(template, "reconstruction", positive=inverted, cfg=1.0) | saved(name, decoder)
-    for name, text in more.items():
-        prompt |= further_edit(template, name, text)
+    prompt |= branch(template, "reconstruction", positive=inverted, cfg=1.0, control=None) | saved(name, decoder)
+    for name, (kind, text) in more.items():
+        prompt |= further_edit(template, name, kind, text)
     return prompt
 
 
@@ -67,13 +68,17 @@ def fill_in(template: dict, options) -> None:
     if options.steps is not None:
         find(template, "EI2OneShotTune")["steps"] = options.steps
     if options.prompt is not None:
-        find(template, "CLIPTextEncode", EI2Sampler="positive")["text"] = options.prompt
+        find(template, "EI2PromptEdit")["prompt"] = options.prompt
+    if options.kind is not None:
+        find(template, "EI2AttentionControl")["kind"] = options.kind
 
 
-def further_edit(template: dict, name: str, text: str) -> dict:
-    inputs = {**find(template, "CLIPTextEncode", EI2Sampler="positive"), "text": text}
-    encoder = {f"{name} words": node("CLIPTextEncode", name, **inputs)}
-    return encoder | branch(template, name, positive=[f"{name} words", 0])
+def further_edit(template: dict, name: str, kind: str, text: str) -> dict:
+    words, control = f"{name} words", f"{name} control"
+    edit = {**find(template, "EI2PromptEdit"), "prompt": text}
+    chosen = {**find(template, "EI2AttentionControl"), "kind": kind, "prompt_edit": [words, 2]}
+    nodes = {words: node("EI2PromptEdit", name, **edit), control: node("EI2AttentionControl", name, **chosen)}
+    return nodes | branch(template, name, positive=[words, 1], control=[control, 0])
 
 
 def node(class_type: str, title: str, **inputs) -> dict:
@@ -92,7 +97,8 @@ def branch(template: dict, name: str, **sampler) -> dict:
     for old, new in ids.items():
         inputs = {key: relinked(value, ids) for key, value in template[old]["inputs"].items()}
         copies[new] = node(template[old]["class_type"], name, **inputs)
-    copies[f"{name} EI2Sampler"]["inputs"].update(sampler)
+    inputs = copies[f"{name} EI2Sampler"]["inputs"] | sampler
+    copies[f"{name} EI2Sampler"]["inputs"] = {key: value for key, value in inputs.items() if value is not None}
     return copies | saved(name, f"{name} VAEDecode")
 
 
@@ -125,5 +131,6 @@ def words(prompt: dict, outputs: dict, names) -> dict[str, str]:
     """What every clip was to show: the caption, where nothing else was said."""
     (caption,) = outputs["caption"]["text"]
     samplers = {n["_meta"]["title"]: n["inputs"] for n in prompt.values() if n["class_type"] == "EI2Sampler"}
-    said = {name: prompt[inputs["positive"][0]]["inputs"]["text"] for name, inputs in samplers.items()}
+    sources = {name: prompt[inputs["positive"][0]]["inputs"] for name, inputs in samplers.items()}
+    said = {name: inputs.get("prompt", inputs.get("text")) for name, inputs in sources.items()}
     return {name: said.get(name) or caption for name in names}

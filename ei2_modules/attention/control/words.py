@@ -45,6 +45,91 @@ class Text:
         return [tuple(self.tokens[i].id for i in self.tokens_of([word])) for word in range(len(self.words))]
 
 
+# where the words before a noun that describe it end: "on a small red | circle"
+FUNCTION_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "this",
+        "that",
+        "these",
+        "those",
+        "some",
+        "any",
+        "no",
+        "my",
+        "your",
+        "his",
+        "her",
+        "its",
+        "our",
+        "their",
+        "each",
+        "every",
+        "one",
+        "two",
+        "three",
+        "and",
+        "or",
+        "but",
+        "nor",
+        "of",
+        "on",
+        "in",
+        "at",
+        "by",
+        "to",
+        "from",
+        "with",
+        "without",
+        "into",
+        "onto",
+        "over",
+        "under",
+        "behind",
+        "before",
+        "beside",
+        "near",
+        "between",
+        "through",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "being",
+        "been",
+        "has",
+        "have",
+        "had",
+        "as",
+        "than",
+        "then",
+        "while",
+        "when",
+        "where",
+        "who",
+        "which",
+    ]
+)
+
+
+def described(text: Text, word: int) -> list[int]:
+    """The words directly before a word that describe it, as far as its article or preposition: "a small red circle".
+
+    Ours: a colour is often seen where its thing is, and more sharply than the noun. English; elsewhere it ends at the
+    nearest punctuation, or where the text begins.
+    """
+    first = word
+    while first > 0:
+        before = text.words[first - 1].casefold()
+        if before in FUNCTION_WORDS or not _plain(before) or before[-1] in string.punctuation:
+            break
+        first -= 1
+    return list(range(first, word))
+
+
 def words_in(text: Text, phrases: str) -> list[int]:
     """Places of the tokens of the words that a user names: one word, several in a row, or several such after commas.
 

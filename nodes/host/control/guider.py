@@ -16,14 +16,15 @@ from ....ei2_modules.diffusion.sampling import ddim_step
 from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
-from ..inflating.keys import CONTROL, OURS
-from .hooks import with_hooks
+from ..inflating.keys import OURS
+from .hooks import carrying, with_hooks
+from .looking import Looking, looks
+from .null_text import FittedNullText
 from .prompt_edit import PromptEdit
 from .source import AlongInversion, OwnPrediction
-from .step import Editing, Looking, Recording, Step
+from .step import Editing, Recording, Step
 
 SAME_SIGMA = 1e-3  # relative
-LOOKS = 5  # steps of the source that say where a word is seen: all 25 say hardly more
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Control:
     edit: PromptEdit
     options: ControlOptions
     mask: Tensor | None = None  # (n or 1, h, w) in pixels, where the clip may change; instead of the words' own
+    null_text: FittedNullText | None = None  # for source "null text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,11 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, OURS, _beginning)
         super().__init__(clone)
         self.control, self.clip = control, clip
+
+    @property
+    def null_text(self) -> FittedNullText | None:
+        """Where it is the source's."""
+        return self.control.null_text if self.control.options.source == "null text" else None
 
     def set_conds(self, positive: list, negative: list) -> None:
         """The source is seen with all that the edit is, but for the words."""
@@ -81,16 +88,28 @@ class ControlledGuider(comfy.samplers.CFGGuider):
     def predict_noise(self, x, timestep, model_options=None, seed=None):
         place = self._place(timestep)
         step = self._step(place, x)
-        if not step.needs_source:
-            return self._blended(super().predict_noise(x, timestep, model_options, seed), x, place)
-        recording = _carrying(model_options, Recording(step))
-        self._pass_over_source(place, x, timestep, recording)
-        denoised = super().predict_noise(x, timestep, _carrying(model_options, Editing(step)), seed)
+        if step.needs_source:
+            self._pass_over_source(step, place, x, timestep, model_options)
+            model_options = carrying(model_options, Editing(step))
+        given = self.conds
+        if self.null_text is not None and not self.null_text.decoupled:
+            self.conds = {**given, "negative": self.null_text.conds_at(given["negative"], timestep[0])}
+        try:
+            denoised = super().predict_noise(x, timestep, model_options, seed)
+        finally:
+            self.conds = given
         return self._blended(denoised, x, place)
 
-    def _pass_over_source(self, place: int, x: Tensor, timestep: Tensor, model_options: dict) -> None:
-        source, conds = self.source.at(place).to(x), [self.conds["caption"]]
-        (denoised,) = comfy.samplers.calc_cond_batch(self.inner_model, conds, source, timestep, model_options)
+    def _pass_over_source(self, step: Step, place: int, x: Tensor, timestep: Tensor, model_options: dict) -> None:
+        source = self.source.at(place).to(x)
+
+        def predicted(conds: list[dict], options: dict) -> Tensor:
+            return comfy.samplers.calc_cond_batch(self.inner_model, [conds], source, timestep, options)[0]
+
+        denoised = predicted(self.conds["caption"], carrying(model_options, Recording(step)))
+        if self.null_text is not None:
+            without = predicted(self.null_text.conds_at(self.conds["negative"], timestep[0]), model_options)
+            denoised = without + self.null_text.cfg * (denoised - without)
         self.source.predicted(place, denoised)
 
     def _blended(self, denoised: Tensor, x: Tensor, place: int) -> Tensor:
@@ -100,10 +119,7 @@ class ControlledGuider(comfy.samplers.CFGGuider):
             return denoised
         sigma, below = (self.sigmas[i].to(x) for i in (place, place - 1))
         edited, source = ddim_step(x, denoised, sigma, below), self.source.at(place - 1).to(x)
-        if self.blend is not None:
-            wanted = self.blend(edited, source)
-        else:
-            wanted = source + self.mask * (edited - source)
+        wanted = source + self.mask * (edited - source) if self.blend is None else self.blend(edited, source)
         return (sigma * wanted - below * x) / (sigma - below)
 
     def _seen(self, x: Tensor, threshold: float, pool: bool, extra_args: dict) -> Tensor:
@@ -115,8 +131,8 @@ class ControlledGuider(comfy.samplers.CFGGuider):
                 "replaced. Name the word under blend words of Prompt Edit, or choose another kind of edit."
             )
         words = WordMaps(len(x), tuple(x.shape[-2:]), levels(self.model_patcher))
-        looking = _carrying(extra_args["model_options"], Looking(words, tokens))
-        for place in sorted({max(1, round(schedule.steps * (i + 0.5) / LOOKS)) for i in range(LOOKS)}):
+        looking = carrying(extra_args["model_options"], Looking(words, tokens))
+        for place in looks(schedule.steps):
             source, sigma = self.clip.trajectory[place].to(x), self.sigmas[place].to(x).expand(len(x))
             comfy.samplers.calc_cond_batch(self.inner_model, [self.conds["caption"]], source, sigma, looking)
         seen = words.relative(pool, from_least=not pool) > threshold
@@ -148,7 +164,3 @@ def _beginning(executor, guider, sigmas, extra_args, callback, noise, latent_ima
     """Around a sampler of the host."""
     latent_image = guider.begin(latent_image, sigmas, extra_args)
     return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
-
-
-def _carrying(model_options: dict, control: Looking | Recording | Editing) -> dict:
-    return {**model_options, "transformer_options": {**model_options["transformer_options"], CONTROL: control}}

@@ -26,6 +26,11 @@ def with_hooks(model: ModelPatcher, spec: UNetSpec) -> ModelPatcher:
     return clone
 
 
+def carrying(model_options: dict, control: object) -> dict:
+    """Options of calls that this CONTROL takes part in."""
+    return {**model_options, "transformer_options": {**model_options["transformer_options"], CONTROL: control}}
+
+
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
     """The host's own, with the heads of the call."""
     return host_attention.optimized_attention(

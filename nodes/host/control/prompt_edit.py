@@ -7,8 +7,9 @@ from comfy.sd import CLIP
 from torch import Tensor
 
 from ....ei2_modules.attention.control.alignment import Alignment, align
-from ....ei2_modules.attention.control.words import Text, word_weights, words_in
+from ....ei2_modules.attention.control.words import Text, described, word_weights, words_in
 from ....ei2_modules.errors import EI2Error
+from ..conditioning import checksum
 from .texts import read_text
 
 
@@ -31,6 +32,7 @@ class PromptEdit:
     alignment: Alignment
     weights: Tensor | None  # (t,) of the prompt's tokens
     blend: BlendWords
+    inverts: frozenset[bytes]  # checksums of texts that the clip may be inverted under: the caption, or none
 
 
 def make_prompt_edit(clip: CLIP, caption: str, prompt: str, weights: str, blend: str) -> PromptEdit:
@@ -41,11 +43,13 @@ def make_prompt_edit(clip: CLIP, caption: str, prompt: str, weights: str, blend:
     """
     texts = [read_text(clip, text) for text in (caption, prompt)]
     alignment = align(*texts)
-    conditioning = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (caption, prompt)]
+    encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (caption, prompt, "")]
+    for text, conditioning in zip(texts, encoded, strict=False):
+        _check_length(text, conditioning)
     factors = _factors(weights)
-    return PromptEdit(
-        *conditioning, alignment, word_weights(texts[1], factors) if factors else None, _blend(alignment, blend)
-    )
+    weights = word_weights(texts[1], factors) if factors else None
+    inverts = frozenset(checksum(encoded[i]) for i in (0, 2))
+    return PromptEdit(*encoded[:2], alignment, weights, _blend(alignment, blend), inverts)
 
 
 def describe(edit: PromptEdit) -> str:
@@ -62,6 +66,16 @@ def describe(edit: PromptEdit) -> str:
     return "\n".join(lines)
 
 
+def _check_length(text: Text, conditioning: list) -> None:
+    tokens = conditioning[0][0].shape[1]
+    if len(conditioning) > 1 or tokens != len(text.tokens):
+        raise EI2Error(
+            f"The text encoder gave {len(conditioning)} conditionings of {tokens} tokens for a text of "
+            f"{len(text.tokens)}: attention control needs one, token by token. Take nodes that change the CLIP (hooks, "
+            "advanced encoders) off it."
+        )
+
+
 def _blend(alignment: Alignment, words: str) -> BlendWords:
     """words: phrases after commas or on lines; one after a minus names what must stay."""
     changing, kept = ([], []), ([], [])
@@ -71,8 +85,16 @@ def _blend(alignment: Alignment, words: str) -> BlendWords:
             for places, here in zip(side, _places(alignment, phrase.lstrip("- ")), strict=True):
                 places += here
     if not any(changing):
-        changing = alignment.changed_source, alignment.changed_target
+        changing = _things(alignment)
     return BlendWords(*(sorted(set(places)) for places in (*changing, *kept)))
+
+
+def _things(alignment: Alignment) -> tuple[list[int], list[int]]:
+    """What changed, with the words that describe it: what it is a change of is known by them too."""
+    old = {word for words, _ in alignment.replaced for word in words} | {*alignment.deleted}
+    new = {word for _, words in alignment.replaced for word in words} | {*alignment.inserted}
+    sides = (alignment.source, old), (alignment.target, new)
+    return tuple(text.tokens_of(changed.union(*(described(text, word) for word in changed))) for text, changed in sides)
 
 
 def _places(alignment: Alignment, phrase: str) -> tuple[list[int], list[int]]:

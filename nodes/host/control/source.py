@@ -1,4 +1,4 @@
-"""Where the source of an edit is at each sigma of the schedule, from the noise (the last place) down to the clip (0)."""
+"""Where the source of an edit is at each sigma of the schedule, from the noise (the last) down to the clip (0)."""
 
 from collections.abc import Sequence
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 import torch.nn.functional as F
 from torch import Tensor
 
-from ....ei2_modules.attention.control.blend import LocalBlend, WordMaps
-from ....ei2_modules.attention.control.maps import controlled_attention, word_maps
+from ....ei2_modules.attention.control.blend import LocalBlend
+from ....ei2_modules.attention.control.maps import controlled_attention
 from ....ei2_modules.attention.control.options import ControlOptions
 from ....ei2_modules.errors import EI2Error
 from .hooks import plain_attention
+from .looking import see, window_of
 from .prompt_edit import PromptEdit
 
 
@@ -56,26 +57,6 @@ class Step:
 
 
 ROUNDED = 1.3  # odd sides are rounded up at each level of the UNet
-
-
-class Looking:
-    """In a pass over the source before the first step: where some words of its caption are seen. Changes nothing."""
-
-    def __init__(self, words: WordMaps, tokens: list[int]):
-        self.words, self.tokens = words, tokens
-
-    def self_attention(self, attend: Callable, q: Tensor, k: Tensor, extra: dict) -> Tensor:
-        return attend(q, k)
-
-    def temporal_attention(self, q: Tensor, k: Tensor, extra: dict) -> tuple[Tensor, Tensor]:
-        return q, k
-
-    def text_attention(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor, extra: dict, is_plain: bool) -> Tensor:
-        see(self.words, q, k, self.tokens, extra)
-        return out
-
-    def features(self, h: Tensor, options: dict) -> Tensor:
-        return h
 
 
 class Recording:
@@ -160,20 +141,8 @@ class Editing:
         return controlled_attention(q, k, v, *source, extra["n_heads"], edit.alignment, edit.weights, attend=attend)
 
 
-def see(words: WordMaps, q: Tensor, k: Tensor, tokens: list[int], extra: dict) -> None:
-    """Add where tokens are seen in one layer of a call."""
-    size, window = tuple(extra["activations_shape"][-2:]), _window(extra)
-    if tokens and words.counts(size):
-        words.add(word_maps(q, k, extra["n_heads"], tokens), size, window and list(window))
-
-
 def _key(extra: dict) -> tuple:
-    return (*extra["block"], extra.get("block_index"), _window(extra))
-
-
-def _window(options: dict) -> tuple[int, ...] | None:
-    window = options.get("context_window")
-    return None if window is None else tuple(window.index_list)
+    return (*extra["block"], extra.get("block_index"), window_of(extra))
 
 
 def _parts(rows: int, texts: int) -> list[slice]:
@@ -183,7 +152,7 @@ def _parts(rows: int, texts: int) -> list[slice]:
 
 def _rows(mask: Tensor, rows: int, extra: dict) -> Tensor:
     """(n, 1, h, w) of the clip -> (rows, l, 1) of a call."""
-    window = _window(extra)
+    window = window_of(extra)
     mask = mask if window is None else mask[list(window)]
     mask = F.interpolate(mask, size=tuple(extra["activations_shape"][-2:]), mode="nearest-exact")
     return mask.flatten(1)[:, :, None].repeat(rows // len(mask), 1, 1)

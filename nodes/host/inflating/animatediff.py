@@ -44,6 +44,15 @@ def cuts_the_clip(model: ModelPatcher, frames: int, by_host: bool) -> bool:
     return True
 
 
+def refuse_pooled_norms(model: ModelPatcher) -> None:
+    """Raise EI2Error: a motion model pools group norms by a way of its own, which ours would upset."""
+    if has_motion(model):
+        raise EI2Error(
+            "The model carries a motion model of AnimateDiff, which changes the UNet's group norms itself, and Inflate "
+            "UNet to EI² pools them. Set group_norm to 'per frame', and a mode that does not pool them."
+        )
+
+
 def refuse_motion(model: ModelPatcher) -> None:
     """Raise EI2Error: a step of tuning sees a run of frames, which a motion model would take for the clip."""
     if has_motion(model):

@@ -8,7 +8,8 @@ import comfy.ldm.modules.attention as host_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ....ei2_modules.attention.frame import ATTENTIONS, frame_attention
+from ....ei2_modules.attention.frame import frame_attention
+from ....ei2_modules.attention.layouts import crossing
 from ....ei2_modules.config import InflateOptions
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from .frames import frames_in
@@ -18,9 +19,11 @@ NAMES = {"attn1": "self-attention", "attn2": "text-attention"}
 
 
 def add_frame_attention(model: ModelPatcher, spec: UNetSpec, options: InflateOptions) -> None:
-    """Put our hook into the self-attention of every block, unless frames stay apart."""
-    if ATTENTIONS[options.attention].crosses:
-        replace_attention(model, "attn1", _frame_attention_hook(options), spec.places())
+    """Put our hooks into the self-attention of every place where frames see each other."""
+    kinds = crossing(options.attention, spec.places())
+    for kind in dict.fromkeys(kinds.values()):
+        places = [place for place in kinds if kinds[place] == kind]
+        replace_attention(model, "attn1", _frame_attention_hook(kind, options.coarse_ratio), places)
 
 
 def replace_attention(model: ModelPatcher, attention: str, hook: Callable, places: Iterable[tuple[str, int]]) -> None:
@@ -49,7 +52,7 @@ def _replaced(model: ModelPatcher, attention: str) -> dict:
     return model.model_options["transformer_options"].get("patches_replace", {}).get(attention, {})
 
 
-def _frame_attention_hook(options: InflateOptions) -> Callable:
+def _frame_attention_hook(kind: str, ratio: int) -> Callable:
     """A closure, because the host deep-copies callable objects with every clone, but not functions."""
 
     def hook(q: Tensor, k: Tensor, v: Tensor, extra_options: dict, mask=None) -> Tensor:
@@ -66,7 +69,7 @@ def _frame_attention_hook(options: InflateOptions) -> Callable:
             return attend(q, k, v, heads)
         frames = frames_in(extra_options, k.shape[0])
         return frame_attention(
-            q, k, v, kind=options.attention, heads=heads, frames=frames, size=size, ratio=options.coarse_ratio,
+            q, k, v, kind=kind, heads=heads, frames=frames, size=size, ratio=ratio,
             outside=_anchors(extra_options, frames, k, v, size), attend=attend,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from comfy.model_patcher import ModelPatcher
 from comfy.samplers import CFGGuider
 
-from ....ei2_modules.attention.frame import ATTENTIONS
+from ....ei2_modules.attention.layouts import crossing
 from ....ei2_modules.config import InflateOptions
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
@@ -15,17 +15,17 @@ from ..conditioning import misfits
 from .attention_hooks import is_ours
 
 
-def foreign_attention(model_options: dict, spec: UNetSpec) -> list[tuple]:
-    """Places where another node does the self-attention: by a later hook, or by one for a single block of the place."""
+def foreign_attention(model_options: dict, spec: UNetSpec, options: InflateOptions) -> list[tuple]:
+    """Places of our frame attention where another node does it: by a later hook, or by one for a single block."""
     replaced = model_options["transformer_options"].get("patches_replace", {}).get("attn1", {})
     taken = (key[:2] for key, hook in replaced.items() if not is_ours(hook))
-    return sorted(set(spec.places()).intersection(taken))
+    return sorted(crossing(options.attention, spec.places()).keys() & set(taken))
 
 
 def refuse_foreign_attention(model: ModelPatcher, spec: UNetSpec, options: InflateOptions) -> None:
     """Raise EI2Error when another node has taken our place in the self-attention: tuning would not fit sampling."""
-    foreign = foreign_attention(model.model_options, spec)
-    if foreign and ATTENTIONS[options.attention].crosses:
+    foreign = foreign_attention(model.model_options, spec, options)
+    if foreign:
         raise EI2Error(
             f"Another node replaces the self-attention of {len(foreign)} blocks (first {foreign[0][0]} "
             f"{foreign[0][1]}), as Self-Attention Guidance does. Put that node behind One-Shot Tune, or leave it out."
@@ -41,8 +41,8 @@ def telling_wrapper(spec: UNetSpec, options: InflateOptions, tuned_frames: int |
             if line not in said:
                 said.add(line)
                 logging.warning("EI²: %s", line)
-        foreign = foreign_attention(executor.class_obj.model_options, spec)
-        if foreign and ATTENTIONS[options.attention].crosses:
+        foreign = foreign_attention(executor.class_obj.model_options, spec, options)
+        if foreign:
             _warn(options.attention, len(foreign), *foreign[0])
         return executor(noise, *args, **kwargs)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 
-from ....ei2_modules.attention.frame import ATTENTIONS
+from ....ei2_modules.attention.layouts import pools
 from ....ei2_modules.config import InflateOptions
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.files.fingerprint import Fingerprint
@@ -15,6 +15,7 @@ from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ....ei2_modules.inflation.weights import EI2Weights
 from .attention_hooks import add_frame_attention, remove_attention
 from .foreign import telling_wrapper
+from .group_norms import add_pooled_norms, remove_pooled_norms
 from .keys import OURS
 from .query_patches import add_queries, put_on_twice, remove_queries
 from .temporal_hook import add_temporal, remove_temporal
@@ -66,6 +67,7 @@ def inflate(
     add_frame_attention(clone, spec, options)
     add_temporal(clone, spec, options, weights)
     add_queries(clone, weights)
+    add_pooled_norms(clone, options)
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OURS, sampling_wrapper(options))
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, OURS, telling_wrapper(spec, options, _tuned_frames(weights)))
     clone.set_attachments(OURS, inflated)
@@ -82,6 +84,7 @@ def deflate(model: ModelPatcher) -> ModelPatcher:
     clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, OURS)
     remove_queries(clone, inflated.weights)
     remove_temporal(clone)
+    remove_pooled_norms(clone)
     remove_attention(clone, "attn1", inflated.spec)
     return clone
 
@@ -105,5 +108,5 @@ def _tuned_frames(weights: EI2Weights | None) -> int | None:
 
 def _warn_other_ratio(options: InflateOptions, weights: EI2Weights | None) -> None:
     tuned = weights.options().coarse_ratio if weights else options.coarse_ratio
-    if ATTENTIONS[options.attention].pools and options.coarse_ratio != tuned:
+    if pools(options.attention) and options.coarse_ratio != tuned:
         logging.warning("EI²: the weights were tuned at coarse ratio %d and run at %d.", tuned, options.coarse_ratio)

@@ -26,15 +26,24 @@ _SLOT, _HANDLES = "_ei2_temporal", "_ei2_handles"
 
 def add_temporal(model: ModelPatcher, spec: UNetSpec, options: InflateOptions, weights: EI2Weights | None) -> None:
     """Tuned modules, or fresh ones; nothing where the options name none."""
-    bank = TemporalBank(spec, options.temporal, comfy.ops.manual_cast.Linear, _dtype(model)).requires_grad_(False)
+    bank = inference_bank(model, spec, options, weights)
     if not bank.items():
         return
-    bank.load(weights.tensors.temporal if weights else fresh_bank(spec, options).folded(options.stam_init))
     patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", ModelPatcher)
     patcher = patcher_class(bank, load_device=model.load_device, offload_device=model.offload_device)
     model.set_additional_models(OURS, [patcher])
     model.set_injections(OURS, [PatcherInjection(inject=_inject, eject=_eject)])
     new_token(model)
+
+
+def inference_bank(
+    model: ModelPatcher, spec: UNetSpec, options: InflateOptions, weights: EI2Weights | None
+) -> TemporalBank:
+    """Tuned modules, or fresh ones, frozen and in the model's own type, on the CPU."""
+    bank = TemporalBank(spec, options.temporal, comfy.ops.manual_cast.Linear, _dtype(model)).requires_grad_(False)
+    if bank.items():
+        bank.load(weights.tensors.temporal if weights else fresh_bank(spec, options).folded(options.stam_init))
+    return bank
 
 
 def remove_temporal(model: ModelPatcher) -> None:

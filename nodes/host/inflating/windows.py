@@ -11,7 +11,7 @@ from comfy.context_windows import (
 )
 from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
-from ....ei2_modules.attention.frame import ATTENTIONS
+from ....ei2_modules.attention.layouts import pools
 from ....ei2_modules.attention.windows import Anchors, anchor_frames, windows
 from ....ei2_modules.config import WINDOW, InflateOptions
 from ..conditioning import conds_of_frames
@@ -75,7 +75,7 @@ class Windows(IndexListContextHandler):
 
 def sampling_wrapper(options: InflateOptions) -> Callable:
     """For the host's sampling of any kind: say how long the clip is, and put windows in when it needs them."""
-    ratio = options.coarse_ratio if ATTENTIONS[options.attention].pools else None
+    ratio = options.coarse_ratio if pools(options.attention) else None
 
     def outer_sample(executor, noise, *args, **kwargs):
         guider = executor.class_obj

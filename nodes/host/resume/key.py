@@ -28,7 +28,7 @@ def run_key(job: TuningJob) -> RunKey:
         clip=content_hash(job.samples),
         caption=content_hash(job.texts.positive),
         start=content_hash([start.tensors.queries, start.tensors.temporal] if start else None),
-        patches=_patches(job.model, inflated),
+        patches=patches_hash(job.model, inflated),
         precision=dtype_name(job.dtype),
         model=[inflated.spec.family, inflated.spec.prediction],
         widths=inflated.spec.widths(),
@@ -86,7 +86,7 @@ def _control(control: ControlBase) -> list:
     return [[getattr(control, name) for name in plain], *CONTROLS[type(control)](control)]
 
 
-def _patches(model: ModelPatcher, inflated: Inflated) -> str | None:
+def patches_hash(model: ModelPatcher, inflated: Inflated) -> str | None:
     """Of what other nodes changed in the model. None with hooks among it: a function's settings cannot be seen."""
     options = model.model_options["transformer_options"]
     replaced = [hook for places in options.get("patches_replace", {}).values() for hook in places.values()]

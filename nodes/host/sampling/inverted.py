@@ -1,6 +1,7 @@
 """What it takes to sample from an inverted LATENT."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,7 @@ class Inverted:
     samples: torch.Tensor  # (n, c, h, w)
     schedule: Schedule  # that leads back
     kept: SourceOutsideMask | None  # what its noise mask keeps of the source
+    trajectory: Sequence[torch.Tensor] | None  # of its frames, where all of them were inverted together
 
     def sampled(self, samples: torch.Tensor) -> dict:
         """A new LATENT dict of an ordinary clip again."""
@@ -44,7 +46,7 @@ def read_inverted(model: ModelPatcher, inflated: Inflated, latent: dict, steps: 
     schedule = _schedule(latent, inflated, sigma_table(model), steps, scaled, allow_mismatch)
     if inversion is None:
         _refuse_mask(latent)
-        return Inverted(latent, samples, schedule, None)
+        return Inverted(latent, samples, schedule, None, None)
     found = provenance(samples, scaled.cpu(), inversion)
     if found.told:
         warn(" ".join(found.told))
@@ -54,7 +56,8 @@ def read_inverted(model: ModelPatcher, inflated: Inflated, latent: dict, steps: 
             "EI²: Differential Diffusion has no effect here: outside the noise mask EI² keeps the clip's own latents, "
             "and between 0 and 1 it blends. Take the node out, or sample with another sampler."
         )
-    return Inverted(latent, samples, schedule, kept)
+    trajectory = None if None in found.frames else inversion.trajectory.of(found.frames)
+    return Inverted(latent, samples, schedule, kept, trajectory)
 
 
 def _refuse_mask(latent: dict) -> None:

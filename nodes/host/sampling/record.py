@@ -27,6 +27,7 @@ class Inversion:
     trajectory: Trajectory = field(compare=False, repr=False)
     mask: Tensor | None = field(default=None, compare=False, repr=False)  # that the clip came with
     checksums: list[bytes] = field(default_factory=list, repr=False)  # of the frames of the noise
+    text: bytes | None = field(default=None, repr=False)  # checksum of what it was inverted under
 
 
 def with_inversion(latent: dict, samples: Tensor, inversion: Inversion) -> dict:

@@ -67,17 +67,17 @@ def invert_and_check(
     lines = [
         f"DDIM inversion: {len(samples)} frames, {schedule.steps} steps, sigma {schedule.sigma_end:.2f} at the end",
         convergence.describe(),
-        _figures("reconstruction at guidance 1, latent", per_frame),
+        figures("reconstruction at guidance 1, latent", per_frame),
     ]
     if iterations:
         plain, _ = sampling.invert(model, samples, positive, schedule, 0, progress.callback())
         plain = _sample_back(model, plain, positive, schedule, progress)
-        lines.append(_figures("the plain rule's, latent", psnr(plain.cpu(), samples.cpu(), span(samples)).tolist()))
+        lines.append(figures("the plain rule's, latent", psnr(plain.cpu(), samples.cpu(), span(samples)).tolist()))
     failed = None
     if vae is not None:
         values, failed = _in_pixels(vae, back, samples)
         per_frame = values or per_frame
-        lines.append(_figures("reconstruction at guidance 1, pixels", values))
+        lines.append(figures("reconstruction at guidance 1, pixels", values))
     warning = failed or poor(per_frame, schedule.steps, iterations, computes_in(model.model), tuned)
     if warning:
         logging.warning("EI²: %s", warning)
@@ -135,7 +135,7 @@ def span(samples: Tensor) -> float:
     return max(float(samples.max() - samples.min()), 1e-12)  # a flat clip has none
 
 
-def _figures(name: str, values: list[float] | None) -> str:
+def figures(name: str, values: list[float] | None) -> str:
     if values is None:
         return f"{name}: not measurable"
     frames = " ".join(f"{v:.1f}" for v in values)

@@ -38,7 +38,7 @@ class TuningGuider(comfy.samplers.CFGGuider):
         """The host loads what the texts need and hands body the clip in the model's scale, (n, c, h, w)."""
         self.frames = len(samples)
         sigmas = own_copy(self.sigmas.flip(0))
-        self.sample(torch.zeros_like(samples), samples, _Body(self, body), sigmas, disable_pbar=True)
+        self.sample(torch.zeros_like(samples), samples, Body(self, body), sigmas, disable_pbar=True)
 
     def denoise(self, x: Tensor, sigma: Tensor, frames: range) -> Tensor:
         """x0 of these frames of the clip under their caption alone, differentiable."""
@@ -82,10 +82,10 @@ class TuningGuider(comfy.samplers.CFGGuider):
             self.set_cfg(1.0)
 
 
-class _Body(comfy.samplers.Sampler):
-    """Stands where the host expects a sampler."""
+class Body(comfy.samplers.Sampler):
+    """Stands where the host expects a sampler. A guider takes the options of its calls from it."""
 
-    def __init__(self, guider: TuningGuider, body: Callable[[Tensor], None]):
+    def __init__(self, guider: comfy.samplers.CFGGuider, body: Callable[[Tensor], None]):
         self.guider, self.body = guider, body
 
     def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, *args, **kwargs):

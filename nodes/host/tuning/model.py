@@ -1,4 +1,7 @@
-"""The model that a tuning trains in: a clone made ready, loaded whole, its queries trained, its blocks recomputed."""
+"""The model that gradients go through: a clone made ready, loaded whole, its blocks recomputed where that is asked for.
+
+A tuning trains queries and temporal modules in it; null-text inversion asks it for the gradient of a text.
+"""
 
 import contextlib
 import inspect
@@ -19,11 +22,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from ....ei2_modules.errors import EI2Error
+from ....ei2_modules.inflation.temporal_bank import TemporalBank
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ....ei2_modules.tuning.own_copy import own_copy
-from ....ei2_modules.tuning.trainables import Trainables
 from ..inflating import animatediff
 from ..inflating.base_weights import is_packed, storage
+from ..inflating.forwards import replaced_forwards
+from ..inflating.group_norms import as_they_are
 from ..inflating.guidance import without_guidance
 from ..inflating.inflate import Inflated
 from ..inflating.keys import OURS
@@ -41,16 +46,27 @@ def tuning_clone(model: ModelPatcher, inflated: Inflated, dtype: torch.dtype, co
 
     control: ControlNets take part.
     """
-    model = without_guidance(model, "tuning")
-    dynamic = "disable_dynamic" in inspect.signature(model.clone).parameters
-    clone = model.clone(disable_dynamic=True) if dynamic else model.clone()
-    options = clone.model_options["transformer_options"]
-    clone.model_options = {"transformer_options": options}
+    clone = gradient_clone(model, "tuning", control)
+    clone.model_options = {"transformer_options": clone.model_options["transformer_options"]}
     remove_queries(clone, inflated.weights)
-    remove_temporal(clone)
     animatediff.remove(clone)
     clone.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, OURS)
     clone.remove_wrappers_with_key(WrappersMP.SAMPLER_SAMPLE, FREE_NOISE)
+    clone.set_model_compute_dtype(dtype)
+    return clone
+
+
+def gradient_clone(model: ModelPatcher, doing: str, control: bool) -> ModelPatcher:
+    """A clone that a backward pass can go through. Temporal modules make room for those of `computing_with`; guidance,
+    step caches and compilation stay out.
+
+    doing: in words, for the log. control: ControlNets take part.
+    """
+    model = without_guidance(model, doing)
+    dynamic = "disable_dynamic" in inspect.signature(model.clone).parameters
+    clone = model.clone(disable_dynamic=True) if dynamic else model.clone()
+    options = clone.model_options["transformer_options"]
+    remove_temporal(clone)
     clone.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)  # it would compile anew for all we change
     clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, OURS, _ask_for_one_frame)
     # Backward needs exact attention; the host may have chosen an inference-only kernel.
@@ -58,23 +74,26 @@ def tuning_clone(model: ModelPatcher, inflated: Inflated, dtype: torch.dtype, co
     options["patches"] = _patches_that_keep_copies(options.get("patches", {}))
     if control:  # the host adds their residuals to the skips in place: the blocks behind keep copies for backward
         clone.set_model_input_block_patch_after_skip(lambda h, transformer_options: h.clone())
-    clone.set_model_compute_dtype(dtype)
     return clone
 
 
 @contextlib.contextmanager
 def loaded_for_training(clone: ModelPatcher, spec: UNetSpec) -> Iterator[dict[str, torch.Tensor]]:
-    """Whole on its device, frozen, and with ordinary tensors in place of inference tensors; undone at the end.
-
-    Gives the query weights of the frozen model by their paths.
-    """
+    """As `loaded_whole`. Gives the query weights of the frozen model by their paths."""
     _refuse_coarse_weights(clone, spec)
+    with loaded_whole(clone):
+        yield {path: clone.model.diffusion_model.get_submodule(path).weight for path in spec.query_paths()}
+
+
+@contextlib.contextmanager
+def loaded_whole(clone: ModelPatcher) -> Iterator[None]:
+    """On its device, frozen, and with ordinary tensors in place of inference tensors; undone at the end."""
     try:
         mm.load_models_gpu([clone], memory_required=1e20, force_full_load=True)
         clone.partially_load(clone.load_device, WHOLE)  # with --novram the host does not heed force_full_load
         _leave_inference_mode(clone.model)
         clone.model.requires_grad_(False)
-        yield {path: clone.model.diffusion_model.get_submodule(path).weight for path in spec.query_paths()}
+        yield
     finally:
         # The next load by any node starts afresh, which also takes back the compute type.
         clone.detach()
@@ -84,18 +103,20 @@ def loaded_for_training(clone: ModelPatcher, spec: UNetSpec) -> Iterator[dict[st
 
 
 @contextlib.contextmanager
-def computing_with(clone: ModelPatcher, trainables: Trainables, checkpointing: bool) -> Iterator[None]:
-    """The loaded clone computes with the trained queries and temporal modules.
+def computing_with(
+    clone: ModelPatcher, bank: TemporalBank, queries: dict[str, nn.Parameter], checkpointing: bool
+) -> Iterator[None]:
+    """The loaded clone computes with these temporal modules, and these query weights at their paths.
 
     checkpointing: recompute blocks in the backward pass instead of keeping their activations.
     """
     unet = clone.model.diffusion_model
-    bank = dict(trainables.bank.items())
+    bank = dict(bank.items())
     temporal = {path: _recomputed_module(module) for path, module in bank.items()} if checkpointing else bank
     attach(clone.model, temporal, new_token(clone))
     try:
-        queries = {unet.get_submodule(path): _linear(w) for path, w in trainables.queries().items()}
-        with _replaced_forwards(queries), _replaced_forwards(_recomputed_blocks(unet) if checkpointing else {}):
+        projections = {unet.get_submodule(path): _linear(w) for path, w in queries.items()}
+        with replaced_forwards(projections), replaced_forwards(_recomputed_blocks(unet) if checkpointing else {}):
             yield
     finally:
         detach(clone.model)
@@ -152,30 +173,23 @@ def _linear(weight: nn.Parameter) -> Callable:
 def _recomputed_blocks(unet: nn.Module) -> dict[nn.Module, Callable]:
     """Transformer and residual blocks."""
     kinds = (BasicTransformerBlock, ResBlock)
-    return {m: _recomputed(m.forward) for m in unet.modules() if isinstance(m, kinds)}
+    return {m: _recomputed(m) for m in unet.modules() if isinstance(m, kinds)}
 
 
-def _recomputed(forward):
+def _recomputed(block: nn.Module) -> Callable:
+    forward = block.forward
+
     def run(*args, **kwargs):
         # The UNet changes this dict as it goes: a recomputed block must see it as it was.
         if "transformer_options" in kwargs:
             kwargs = {**kwargs, "transformer_options": dict(kwargs["transformer_options"])}
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, context_fn=norms, **kwargs)
+
+    def norms():
+        return contextlib.nullcontext(), as_they_are(block)
 
     return run
 
 
 def _recomputed_module(module: nn.Module) -> Callable:
     return lambda x, frames: checkpoint(module, x, frames, use_reentrant=False)
-
-
-@contextlib.contextmanager
-def _replaced_forwards(forwards: dict):
-    """Set `forward` on these module instances and take it off again."""
-    try:
-        for module, forward in forwards.items():
-            module.forward = forward
-        yield
-    finally:
-        for module in forwards:
-            module.__dict__.pop("forward", None)

@@ -79,12 +79,20 @@ class Demand:
         if self.dtype == torch.float32:
             half = replace(self, dtype=torch.bfloat16)
             tips.append(f"choose precision bf16 ({gib(half.bytes)} GiB)")
-        fewer = next((n for n in range(self.frames - 1, 0, -1) if replace(self, frames=n).bytes <= free), None)
+        fewer, smaller = self.fewer_frames(free), self.smaller_frames(free)
         tips += [f"set window to {fewer} frames"] if fewer else []
-        sizes = ((self.height * k // 16, self.width * k // 16) for k in range(15, 0, -1))
-        smaller = next((s for s in sizes if min(s) and replace(self, height=s[0], width=s[1]).bytes <= free), None)
-        tips += [f"make the frames {replace(self, height=smaller[0], width=smaller[1]).size}"] if smaller else []
+        tips += [f"make the frames {smaller}"] if smaller else []
         return ", or ".join(tips) or "close other programs that use the memory"
+
+    def fewer_frames(self, free: int) -> int | None:
+        """That fit in so many bytes."""
+        return next((n for n in range(self.frames - 1, 0, -1) if replace(self, frames=n).bytes <= free), None)
+
+    def smaller_frames(self, free: int) -> str | None:
+        """Their size in pixels that fits in so many bytes."""
+        sizes = ((self.height * k // 16, self.width * k // 16) for k in range(15, 0, -1))
+        smaller = (replace(self, height=h, width=w) for h, w in sizes if min(h, w))
+        return next((demand.size for demand in smaller if demand.bytes <= free), None)
 
     def __str__(self) -> str:
         how = "checkpointing on" if self.checkpointing else "checkpointing off"

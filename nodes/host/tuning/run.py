@@ -85,7 +85,7 @@ class TuningRun:
                 self.tuning = tuning
                 demand = Demand.of(job.samples[: job.options.window], job.dtype, clone, trainables.count())
                 self.demand = demand.choose(job.checkpointing, job.model.load_device)
-                with computing_with(clone, trainables, self.demand.checkpointing):
+                with computing_with(clone, trainables.bank, trainables.queries(), self.demand.checkpointing):
                     guider = TuningGuider(clone, job.texts)
                     guider.run(own_copy(job.samples), lambda clean: self._loop(guider, clean, after_step))
 

@@ -1,0 +1,188 @@
+"""Prompt Edit and Attention Maps, with the host's own tokenizers and the shipped model's."""
+
+import comfy.sd1_clip
+import comfy.sdxl_clip
+import pytest
+import torch
+
+from .mini import pack, run
+
+demo = pack("nodes.host.demo_model")
+texts = pack("nodes.host.control.texts")
+
+
+class Clip:
+    """A CLIP as far as Prompt Edit asks: a tokenizer of the host, and embeddings of the right length."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def tokenize(self, text, return_word_ids=False):
+        return self.tokenizer.tokenize_with_weights(text, return_word_ids)
+
+    def encode_from_tokens_scheduled(self, tokens):
+        chunks = next(iter(tokens.values()))
+        return [[torch.randn(1, sum(map(len, chunks)), 8), {}]]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embeddings")
+    from safetensors.torch import save_file
+
+    save_file({"emb_params": torch.randn(2, 768)}, folder / "look.safetensors")
+    sd1 = comfy.sd1_clip.SD1Tokenizer(embedding_directory=[str(folder)])
+    return {
+        "sd1": Clip(sd1),
+        "sdxl": Clip(comfy.sdxl_clip.SDXLTokenizer(embedding_directory=[str(folder)])),
+        "demo": Clip(demo._Tokenizer()),
+    }
+
+
+def made(clip, caption, prompt, weights="", blend=""):
+    return run("prompt_edit.PromptEdit", clip=clip, caption=caption, prompt=prompt, weights=weights, blend_words=blend)
+
+
+LONG = " ".join(f"word{i} and" for i in range(60))
+CASES = {
+    "replaced": ("a red circle on blue", "a green circle on blue", ["red -> green"]),
+    "inserted": ("a circle on blue", "a small circle on blue", ["inserted: small"]),
+    "deleted": ("a small red circle on blue", "a red circle on blue", ["deleted: small"]),
+    "the same": ("a red circle", "a red circle", ["kept: a red circle"]),
+}
+OF_CLIP = {
+    "several tokens for a word": ("a jeep on snow", "a rollerskating-wombat on snow", ["jeep ->"]),
+    "repeated": ("a cat and a cat", "a cat and a dog", ["cat -> dog"]),
+    "punctuation": ("a cat, sleeping.", "a dog, sleeping.", ["cat -> dog"]),
+    "weights": ("a (red:1.2) car", "a (green:1.3) car", ["red -> green"]),
+    "embedding": ("a cat embedding:look", "a dog embedding:look", ["cat -> dog", "(embedding)"]),
+    "above 77 tokens": (f"{LONG} cat", f"{LONG} dog", ["cat -> dog"]),
+}
+
+
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+@pytest.mark.parametrize("name", CASES | OF_CLIP)
+def test_clip_reads_words(name, kind, clips):
+    caption, prompt, says = (CASES | OF_CLIP)[name]
+    _, _, edit, report = made(clips[kind], caption, prompt)
+    assert all(line in report for line in says), report
+    assert edit.alignment.mapper.shape == (edit.caption[0][0].shape[1], edit.prompt[0][0].shape[1])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_demo_model_reads_words(name, clips):
+    caption, prompt, says = CASES[name]
+    report = made(clips["demo"], caption, prompt)[-1]
+    assert all(line in report for line in says), report
+
+
+@pytest.mark.parametrize(
+    ("blend", "source", "target", "kept"),
+    [
+        ("", ["red"], ["green"], []),
+        ("circle", ["circle"], ["circle"], []),
+        ("circle\nblue, red", ["red", "circle", "blue"], ["circle", "blue"], []),
+        ("-blue", ["red"], ["green"], ["blue"]),
+        ("circle, -blue", ["circle"], ["circle"], ["blue"]),
+    ],
+)
+def test_blend_words(blend, source, target, kept, clips):
+    edit = made(clips["demo"], "a red circle on blue", "a green circle on blue", blend=blend)[2]
+    read = lambda text, places: [text.words[text.tokens[i].word] for i in places]  # noqa: E731
+    assert read(edit.alignment.source, edit.blend.source) == source
+    assert read(edit.alignment.target, edit.blend.target) == target
+    assert read(edit.alignment.source, edit.blend.kept_source) == kept
+
+
+@pytest.mark.parametrize("name", ["sd1", "demo"])
+def test_weights_of_words(name, clips):
+    edit = made(clips[name], "a red circle", "a green circle", "green: 2, circle: 0.5")[2]
+    found = {edit.alignment.target.words[t.word]: float(edit.weights[i])
+             for i, t in enumerate(edit.alignment.target.tokens) if t.word is not None}  # fmt: skip
+    assert found == {"a": 1.0, "green": 2.0, "circle": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("a red circle", "a green circle", "", "square"), "'square' is in neither text.*red, circle, green"),
+        (("a red circle", "a green circle", "square: 2"), "'square' is not in the text.*green"),
+        (("a red circle", "a green circle", "green"), "'green' is no weight of a word"),
+        (("a red circle", "a green circle", "green: nan"), "must be a number"),
+        (("", "a green circle"), "the caption has no words"),
+        (("a red circle", ""), "the prompt has no words"),
+        (("red circle", "a green square"), "no word in common"),
+    ],
+)
+def test_refused(arguments, says, clips):
+    with pytest.raises(Exception, match=says):
+        made(clips["demo"], *arguments)
+
+
+def test_other_encoders_are_refused_by_name():
+    class T5Tokenizer:
+        def tokenize_with_weights(self, text, return_word_ids=False):
+            return {"t5": [[(1, 1.0, 0)]]}
+
+    with pytest.raises(Exception, match="T5Tokenizer"):
+        texts.read_text(Clip(T5Tokenizer()), "a cat")
+
+
+@pytest.fixture(scope="module")
+def looked():
+    """The shipped model on a clip whose circle moves: (images, masks, maps, mask, report)."""
+    with torch.inference_mode():
+        model, clip, vae = run("demo_model.LoadDemoModel")[:3]
+        images, caption, truth = run(
+            "demo_model.DemoClip", shape="circle", colour="red", background="blue", motion="slide", frames=3
+        )[:3]
+        inflated = run(
+            "inflate_unet.InflateUNet", model=model, mode="EI²", coarse_ratio=2, temporal_module="STAM",
+            attention="FFAM", stam_init="zero-query", seed=33,
+        )[0]  # fmt: skip
+        positive = clip.encode_from_tokens_scheduled(clip.tokenize(caption))
+        latent = run(
+            "invert_video.InvertVideo", model=inflated, latents={"samples": vae.encode(images)}, positive=positive,
+            steps=10, fixed_point_iterations=0,
+        )[0]  # fmt: skip
+        arguments = {"model": inflated, "clip": clip, "latent": latent, "caption": caption}
+        found = run("attention_maps.AttentionMaps", **arguments, words="red", images=images)
+        every = run("attention_maps.AttentionMaps", **arguments)
+        yield arguments, images, truth, found, every
+
+
+def test_maps_lie_on_the_object(looked):
+    """The mask of the word is inside the object's true mask in every frame, more than chance would have it."""
+    _, _, truth, (_, mask, _), _ = looked
+    true = torch.nn.functional.interpolate(truth[:, None], size=mask.shape[-2:], mode="area")[:, 0]
+    inside = (mask * true).sum((1, 2)) / mask.sum((1, 2))
+    assert (mask.sum((1, 2)) > 0).all()
+    assert (inside > 2 * true.mean((1, 2))).all()
+
+
+def test_a_picture_a_frame_a_column_a_word(looked):
+    arguments, images, _, (one, _, report), (every, _, _) = looked
+    words = [word for word in arguments["caption"].split() if word.isalnum()]
+    assert len(one) == len(every) == len(images)
+    assert every.shape[2] - one.shape[2] == 96 * (len(dict.fromkeys(words)) - 1)
+    assert 0 <= every.min() <= every.max() <= 1
+    assert "red: " in report and "output" in report
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"words": "square"}, "'square' is not in the text"),
+        ({"caption": ""}, "has no words"),
+        ({"images": torch.zeros(2, 8, 8, 3)}, "2 frames and the latent 3"),
+    ],
+)
+def test_maps_refused(change, says, looked):
+    with pytest.raises(Exception, match=says):
+        run("attention_maps.AttentionMaps", **looked[0] | change)
+
+
+def test_a_latent_without_its_record_is_refused(looked):
+    bare = {"samples": looked[0]["latent"]["samples"]}
+    with pytest.raises(Exception, match="not come from DDIM Invert Video"):
+        run("attention_maps.AttentionMaps", **looked[0] | {"latent": bare})
