@@ -2,11 +2,13 @@
 
 from .attention_control import AttentionControl, EditGuider
 from .attention_maps import AttentionMaps
+from .compare import Compare
 from .demo_model import DemoClip, LoadDemoModel
 from .host.api import ComfyExtension
 from .host.files import weights_folder
 from .inflate_unet import InflateUNet
 from .invert_video import InvertVideo
+from .load_clip import LoadClip
 from .null_text import NullTextInversion
 from .one_shot_tune import OneShotTune
 from .prompt_edit import PromptEdit
@@ -30,6 +32,8 @@ NODES = [
     EditGuider,
     AttentionMaps,
     NullTextInversion,
+    LoadClip,
+    Compare,
 ]
 
 

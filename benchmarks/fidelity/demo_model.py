@@ -20,7 +20,7 @@ from ..common import report
 from ..quality import scorers
 
 host_nodes = host("nodes")
-demo_model = pack("nodes.host.demo_model")
+demo_model, side_by_side = pack("nodes.host.demo_model"), pack("nodes.host.side_by_side")
 
 GUIDANCE, STEPS, BATCH = 5.0, 50, 20
 SEED = 987
@@ -68,7 +68,7 @@ def save(folder: Path, name: str, pictures: torch.Tensor, columns: int = 10) -> 
     folder.mkdir(parents=True, exist_ok=True)
     images = [video_files.picture(p) for p in pictures]
     rows = [images[i : i + columns] for i in range(0, len(images), columns)]
-    video_files.contact_sheet(rows, cell=128).save(folder / f"{name}.png")
+    side_by_side.contact_sheet(rows, cell=128).save(folder / f"{name}.png")
 
 
 @torch.inference_mode()

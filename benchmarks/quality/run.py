@@ -12,7 +12,7 @@ import torch
 
 from ei2_modules.demo import scenes
 from ei2_modules.metrics import figures as metrics
-from tools.demo.video_files import contact_sheet, picture
+from tools.demo.video_files import picture
 from tools.server.api_prompt import ALWAYS_TUNE
 from tools.server.in_process import pack
 
@@ -31,6 +31,7 @@ Trajectory, control_options = (
     pack("nodes.host.sampling.trajectory").Trajectory,
     pack("ei2_modules.attention.control.options"),
 )
+contact_sheet = pack("nodes.host.side_by_side").contact_sheet
 schedule, unet = pack("ei2_modules.diffusion.schedule"), pack("nodes.host.inflating.unet")
 
 _truth = cache(Truth)  # the same for every method and seed

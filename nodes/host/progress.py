@@ -39,11 +39,14 @@ def show_text(text: str) -> None:
 class Progress:
     """One bar over all passes of a node; each pass gets its own sampler callback."""
 
-    def __init__(self, model: ModelPatcher, total: int, done: int = 0):
+    def __init__(self, model: ModelPatcher | None, total: int, done: int = 0):
+        """model: None where no latents are to be previewed."""
         self.bar = comfy.utils.ProgressBar(total)
         self.total, self.done = total, done
-        of = model.load_device, model.model.latent_format
-        self.previewer, _ = attempt("There are no previews", latent_preview.get_previewer, *of)
+        self.previewer = None
+        if model is not None:
+            of = model.load_device, model.model.latent_format
+            self.previewer, _ = attempt("There are no previews", latent_preview.get_previewer, *of)
 
     def callback(self) -> Callable:
         """For `CFGGuider.sample`: (step, x0, x, total) moves the bar and shows x0."""

@@ -8,6 +8,7 @@ import torch
 from benchmarks.quality import report
 from benchmarks.quality.cases import METHODS, Settings, cases
 from benchmarks.quality.run import Editor
+from ei2_modules.config import InflateOptions
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,10 @@ def test_a_run_gives_every_figure(method, tmp_path):
     row |= {"clip": case.name, "method": method, "steps": 1}
     known = report.figures(row)
     assert set(report.HEADINGS) <= set(known)
-    assert (known["mean_shift"] is None) == (METHODS[method].temporal == "none")
+    assert (known["mean_shift"] is None) == (_temporal(METHODS[method]) == "none")
     if method == "EI² r=2":
         assert known["mean_shift_before"] == 0  # zero-query: no effect before tuning
+
+
+def _temporal(method):
+    return InflateOptions.from_mode(method.mode, method.attention, method.temporal).temporal

@@ -43,10 +43,11 @@ def describe_input(value) -> dict:
 
 
 def live_schemas() -> dict:
-    """Of every node, by id. What lies in the folders of weights and states is no promise."""
+    """Of every node, by id. What lies in the folders of weights, states and videos is no promise."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pack("nodes.host.files.weights_folder"), "list_files", list)
         patch.setattr(pack("nodes.host.resume.states"), "list_files", list)
+        patch.setattr(pack("nodes.host.video_folder"), "list_files", list)
         return {(found := node.define_schema()).node_id: found for node in pack("nodes.extension").NODES}
 
 

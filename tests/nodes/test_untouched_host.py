@@ -6,6 +6,7 @@ import torch
 from tools.server.in_process import pack
 
 from .. import host_as_it_was
+from ..filmed import film, greys
 from .mini import caption, clip, inflate, invert, model, run, sample, tune
 
 
@@ -16,6 +17,8 @@ def ways(folders):
     noise = invert(tuned)[0]
     red, blue = {"shape": "circle", "colour": "red"}, {"background": "blue", "motion": "slide", "frames": 2}
     path = pack("nodes.host.files.weights_folder").save(weights, "clip", "output/ei2")
+    video = {"file": film(folders / "output" / "a.mp4", greys(4)).name + " [output]", "fit": "keep aspect"}
+    numbers = {"start": 0.0, "duration": 0.0, "frames": 2, "fps": 0.0, "long_side": 64}
     return {
         "EI2InflateUNet": lambda: inflate(model(), weights=weights),
         "EI2OneShotTune": lambda: tune(inflate(model())),
@@ -27,6 +30,7 @@ def ways(folders):
         "EI2VideoMetrics": lambda: run("video_metrics.VideoMetrics", images=torch.rand(2, 16, 16, 3)),
         "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
         "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),
+        "EI2LoadClip": lambda: run("load_clip.LoadClip", **video, **numbers),
     }
 
 

@@ -18,7 +18,7 @@ ROOMS = {
     "nodes": ({"nodes/host", "ei2_modules"}, STDLIB),
     "nodes/extension.py": ({"nodes", "nodes/host", "ei2_modules"}, STDLIB),
     "nodes/host": ({"nodes/host", "ei2_modules"}, STDLIB | HOST | {"torch", "numpy", "PIL", "psutil"}),
-    "ei2_modules": ({"ei2_modules"}, STDLIB | {"torch", "einops", "safetensors", "numpy", "kornia"}),
+    "ei2_modules": ({"ei2_modules"}, STDLIB | {"torch", "einops", "safetensors", "numpy", "kornia", "av", "PIL"}),
 }
 
 # Inside a room arrows run downwards only: a folder or file uses its own folder and what stands below it.
@@ -28,7 +28,7 @@ FLOORS = {
         ["inflation", "motion"],
         ["config"],
         ["attention"],
-        ["diffusion", "files"],
+        ["diffusion", "files", "video"],
         ["errors"],
         ["__init__"],
     ],
@@ -38,9 +38,9 @@ FLOORS = {
         ["tuning"],
         ["sampling"],
         ["control"],
-        ["inflating"],
+        ["inflating", "video_folder", "comparison"],
         ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model"],
-        ["api", "attempt", "controlnets", "precision", "prompt_graph", "__init__"],
+        ["api", "attempt", "controlnets", "precision", "prompt_graph", "side_by_side", "__init__"],
     ],
 }
 
@@ -106,6 +106,11 @@ def kornia(sources: Sources) -> list[str]:
     return [] if len(users) == 1 else users or ["none"]
 
 
+def pyav(sources: Sources) -> list[str]:
+    users = [p for p, text in sources.items() if any(n.split(".")[0] == "av" for n in imported(p, text))]
+    return [path for path in users if not path.startswith("ei2_modules/video/")]
+
+
 def cycles(sources: Sources) -> list[str]:
     try:
         graphlib.TopologicalSorter({path: inside(path, sources) for path in sources}).prepare()
@@ -139,7 +144,7 @@ def purpose(sources: Sources) -> list[str]:
     return [path for path in sources if PurePosixPath(path).stem in ("utils", "util", "helpers", "misc", "common")]
 
 
-RULES = {rule.__name__: rule for rule in (rooms, kornia, cycles, floors, purpose)}
+RULES = {rule.__name__: rule for rule in (rooms, kornia, pyav, cycles, floors, purpose)}
 
 MUST_FAIL = [
     ("rooms", {"__init__.py": "from .ei2_modules import config", "ei2_modules/config.py": ""}),
@@ -164,6 +169,8 @@ MUST_FAIL = [
     ("rooms", {"nodes/host/a.py": "import kornia"}),
     ("kornia", {"ei2_modules/a.py": "import kornia.filters", "ei2_modules/b.py": "from kornia import color"}),
     ("kornia", {"ei2_modules/a.py": ""}),
+    ("pyav", {"ei2_modules/a.py": "import av"}),
+    ("pyav", {"nodes/host/a.py": "from av.video.frame import VideoFrame"}),
     ("cycles", {"ei2_modules/a.py": "from .b import x", "ei2_modules/b.py": "from . import a"}),
     ("cycles", {"ei2_modules/a.py": "from .b import x", "ei2_modules/b.py": "def f():\n    from .a import y"}),
     ("floors", {"ei2_modules/errors.py": "from .config import x", "ei2_modules/config.py": ""}),

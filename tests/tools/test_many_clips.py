@@ -77,7 +77,7 @@ def results(folder: Path) -> dict[str, dict]:
 def test_a_job_in_the_template(server, tmp_path):
     job = Job("stoat", tmp_path / "stoat.mp4", "a stoat", "a mink", {"EI2OneShotTune.steps": "7"})
     prompt = prompts.make(prompts.load(command.TEMPLATE), server.request("/object_info"), job, "here.mp4")
-    assert find(prompt, "LoadVideo")["file"] == "here.mp4"
+    assert find(prompt, "EI2LoadClip")["file"] == "here.mp4"
     assert find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] == "a stoat"
     assert find(prompt, "CLIPTextEncode", EI2Sampler="positive")["text"] == "a mink"
     assert find(prompt, "EI2OneShotTune")["steps"] == 7

@@ -11,6 +11,7 @@ import torch
 from .. import ROOT
 from ..server.api_prompt import ALWAYS_TUNE, find, to_prompt
 from ..server.comfy_server import CACHE, Server, place
+from ..server.in_process import pack_alone
 from . import video_files
 
 WORKFLOW = ROOT / "workflows" / "01_first_edit.json"
@@ -65,9 +66,10 @@ def bunny() -> Path:
 
 def workflow_prompt(options, server: Server) -> dict:
     prompt = to_prompt(json.loads(WORKFLOW.read_text(encoding="utf-8")), server.request("/object_info"))
-    find(prompt, "CheckpointLoaderSimple")["ckpt_name"], find(prompt, "LoadVideo")["file"] = DEMO_NAMES
-    find(prompt, "ImageFromBatch")["length"] = options.frames
-    find(prompt, "ImageScale").update(width=options.size, height=options.size)
+    find(prompt, "CheckpointLoaderSimple")["ckpt_name"] = DEMO_NAMES[0]
+    whole = {"duration": 0.0, "frames": options.frames}  # what `stage` has cut out
+    square = {"long_side": options.size, "fit": "crop to square"}
+    find(prompt, "EI2LoadClip").update({"file": DEMO_NAMES[1], **whole, **square})
     find(prompt, "EI2OneShotTune").update(ALWAYS_TUNE | {"steps": options.steps})
     if options.caption is not None:
         find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] = options.caption
@@ -85,6 +87,6 @@ def keep(options, server: Server, prompt: dict, outputs: dict) -> dict:
     source = video_files.read(server.folder / "input" / DEMO_NAMES[1])
     edited = video_files.read(video)
     rows = [[video_files.fill(frame, options.size, options.size) for frame in source], edited]
-    video_files.contact_sheet(rows).save(sheet)
+    pack_alone("nodes.host.side_by_side").contact_sheet(rows).save(sheet)
     figures = {name: round(value, 4) for name, value in figures.items()}
     return {"video": str(video), "sheet": str(sheet), "frames": len(edited), "metrics": figures}

@@ -15,7 +15,10 @@ from ei2_modules.demo import vocabulary
 from .. import ROOT
 from ..server.api_prompt import ALWAYS_TUNE, find, find_id, to_prompt
 from ..server.comfy_server import Server
+from ..server.in_process import pack_alone
 from . import video_files
+
+pictures = pack_alone("nodes.host.side_by_side")
 
 WORKFLOW = ROOT / "workflows" / "00_demo_model.json"
 ABOUT = """A rendered scene, edited with the miniature model that comes with the pack: the template 00_demo_model.
@@ -112,8 +115,8 @@ def keep(options, server: Server, prompt: dict, outputs: dict) -> dict:
     clips = [[Image.open(server.output(file)).convert("RGB") for file in clip] for clip in files.values()]
     labels = [f"{name}\n{text}" for name, text in words(prompt, outputs, files).items()]
     video, sheet = options.out / "edit.mp4", options.out / "sheet.png"
-    video_files.contact_sheet(clips, cell=128, labels=labels).save(sheet)
-    together = video_files.side_by_side(clips, labels)
+    pictures.contact_sheet(clips, cell=128, labels=labels).save(sheet)
+    together = pictures.side_by_side(clips, labels)
     video_files.write(video, together * math.ceil(SECONDS * RATE / len(together)), RATE)
     figures = {
         name: {key: round(value, 4) for key, value in found.items()}

@@ -13,6 +13,7 @@ WEIGHTS = {
 }
 SMALL = {  # widgets of any template for a run of seconds
     "EI2DemoClip": {"frames": 2},
+    "EI2LoadClip": {"frames": 2, "long_side": 64},
     "ImageFromBatch": {"length": 2},
     "ImageScale": {"width": 64, "height": 64},
     "EI2OneShotTune": {"steps": 2},

@@ -1,16 +1,15 @@
-"""Short clips in and out of files, and pictures of them side by side."""
+"""Short clips in and out of files."""
 
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-LABEL, HEAD = 176, 80  # pixels for the words left of a row, above a clip
+from ei2_modules.video.pixels import rgb
 
 
 def read(path: Path) -> list[Image.Image]:
@@ -20,8 +19,8 @@ def read(path: Path) -> list[Image.Image]:
 
 
 def upright(frame: av.VideoFrame) -> Image.Image:
-    """As players show it: a phone held upright films lying down, and says so in the file."""
-    return frame.to_image().rotate(frame.rotation, expand=True)
+    """As players show it."""
+    return Image.fromarray(rgb(frame))
 
 
 def picture(frame) -> Image.Image:
@@ -74,45 +73,6 @@ def write(path: Path, frames: Iterable[Image.Image], rate: float | Fraction) -> 
             picture = av.VideoFrame.from_ndarray(np.asarray(frame.crop((0, 0, width, height)).convert("RGB")))
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
-
-
-def contact_sheet(rows: list[list[Image.Image]], cell: int = 192, gap: int = 4, labels: Sequence[str] = ()):
-    """One row a clip, frames from left to right, each fitted into a cell of its own shape; labels to the left."""
-    height = round(cell * rows[0][0].height / rows[0][0].width)
-    columns = max(len(row) for row in rows)
-    left = LABEL + gap if labels else 0
-    sheet = Image.new("RGB", (left + columns * (cell + gap) - gap, len(rows) * (height + gap) - gap), "white")
-    for y, row in enumerate(rows):
-        for x, frame in enumerate(row):
-            picture = frame.resize((cell, height), Image.Resampling.LANCZOS)
-            sheet.paste(picture, (left + x * (cell + gap), y * (height + gap)))
-    for y, text in enumerate(labels):
-        sheet.paste(label(text, LABEL, height), (0, y * (height + gap)))
-    return sheet
-
-
-def side_by_side(clips: list[list[Image.Image]], labels: list[str], cell: int = 192) -> list[Image.Image]:
-    """Frames of one clip that shows several, each below its label."""
-    head = contact_sheet([[label(text, cell, HEAD) for text in labels]], cell)
-    frames = []
-    for shown in zip(*clips, strict=True):
-        below = contact_sheet([list(shown)], cell)
-        frames.append(Image.new("RGB", (head.width, head.height + below.height), "white"))
-        frames[-1].paste(head)
-        frames[-1].paste(below, (0, head.height))
-    return frames
-
-
-def label(text: str, width: int, height: int, margin: int = 6) -> Image.Image:
-    """Words on white: the first line as a heading, the rest smaller and wrapped."""
-    heading, _, rest = text.partition("\n")
-    box = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(box)
-    draw.text((margin, margin), heading, "black", ImageFont.load_default(16))
-    small = ImageFont.load_default(13)
-    lines = textwrap.fill(rest, int((width - 2 * margin) / small.getlength("n")))
-    draw.multiline_text((margin, margin + 22), lines, "#555555", small)
-    return box
 
 
 def fill(frame: Image.Image, width: int, height: int) -> Image.Image:

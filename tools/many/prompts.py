@@ -50,7 +50,8 @@ def missing_nodes(workflow: dict, object_info: dict) -> list[str]:
 def make(workflow: dict, object_info: dict, job: Job, clip: str) -> dict:
     """The prompt of a job whose clip the server has as `clip`. Raises ValueError when the workflow does not suit."""
     prompt = to_prompt(workflow, object_info) if _is_saved(workflow) else json.loads(json.dumps(workflow))
-    _set(prompt, "LoadVideo", "file", clip)
+    ours = any(node["class_type"] == "EI2LoadClip" for node in prompt.values())
+    _set(prompt, "EI2LoadClip" if ours else "LoadVideo", "file", clip)
     _set(prompt, "CLIPTextEncode", "text", job.caption, EI2OneShotTune="positive")
     _set(prompt, "CLIPTextEncode", "text", job.prompt, EI2Sampler="positive")
     if any(node["class_type"] == "EI2SaveWeights" for node in prompt.values()):

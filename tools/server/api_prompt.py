@@ -2,6 +2,7 @@
 
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"}
 ALWAYS_TUNE = {"resume": "new run", "autosave_every": 0}  # of One-Shot Tune, where a tuning found done shows nothing
+UPLOADS = ("image", "video", "audio")
 NOT_RUN = {"Note", "MarkdownNote"}
 
 
@@ -45,15 +46,18 @@ def _inputs(node: dict, info: dict, links: dict) -> dict:
     linked = {slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot.get("link") is not None}
     inputs = {}
     for section in ("required", "optional"):
-        for name, declared in info["input"].get(section, {}).items():
+        of_section = info["input"].get(section, {})
+        for name, declared in of_section.items():
             if _is_widget(declared):
                 value = next(values, None)  # None: this ComfyUI has a widget that the saved workflow does not know
                 if value is not None:
                     inputs[name] = value
-                for _ in range(_extra_widgets(declared)):
+                if _option(declared, "control_after_generate"):  # one more widget in the editor
                     next(values, None)
             if name in linked:
                 inputs[name] = linked[name]
+        if any(_option(declared, f"{kind}_upload") for declared in of_section.values() for kind in UPLOADS):
+            next(values, None)  # the button, which the editor sets behind all required widgets
     return inputs
 
 
@@ -62,8 +66,5 @@ def _is_widget(declared: list) -> bool:
     return (isinstance(kind, list) or kind in WIDGETS) and not options.get("forceInput")
 
 
-def _extra_widgets(declared: list) -> int:
-    """Widgets the editor adds after this one: "control after generate", an upload button."""
-    options = declared[1] if len(declared) > 1 else {}
-    uploads = any(options.get(f"{kind}_upload") for kind in ("image", "video", "audio"))
-    return bool(options.get("control_after_generate")) + bool(uploads)
+def _option(declared: list, name: str) -> object:
+    return (declared[1] if len(declared) > 1 else {}).get(name)

@@ -50,6 +50,12 @@ def load(page: Page, workflow: dict) -> None:
     page.keyboard.press("Escape")
 
 
+def use_nodes_2(page: Page, on: bool) -> None:
+    """Draw nodes in HTML, which ComfyUI calls Nodes 2.0, or on a canvas."""
+    page.evaluate("on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", on)
+    page.wait_for_timeout(500)
+
+
 def run(page: Page, changes: dict[str, dict], seconds: float = 600) -> list[str]:
     """Set widgets ({"node type": {"widget": value}}), click Run, wait for the end. Returns [] or [what went wrong]."""
     start(page, changes)

@@ -45,10 +45,15 @@ def _find_host_first() -> None:
 
 
 def load_pack() -> None:
-    """Import the pack under the name PACK, once, after the host."""
+    """Import the host, and then the pack."""
+    load_host()
+    _name_pack()
+
+
+def _name_pack() -> None:
+    """The pack under the name PACK, once; its parts are imported when they are asked for."""
     if PACK in sys.modules:
         return
-    load_host()
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     sys.modules[PACK] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[PACK])
@@ -63,4 +68,10 @@ def host(module: str):
 def pack(module: str):
     """A module of the pack: pack("nodes.host.inflating.inflate")."""
     load_pack()
+    return pack_alone(module)
+
+
+def pack_alone(module: str):
+    """A module of the pack that imports nothing of the host: pack_alone("nodes.host.side_by_side")."""
+    _name_pack()
     return importlib.import_module(f"{PACK}.{module}")

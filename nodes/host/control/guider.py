@@ -77,7 +77,7 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         elif options.blend_threshold:
             threshold, dilation = options.blend_threshold, options.dilation
             self.blend = LocalBlend(len(x), size, threshold, dilation, levels(self.model_patcher))
-        if options.fuse_threshold:
+        if options.fuse_threshold and self.control.edit.blend.source:  # else all of it is the source's
             self.fused = self._seen(x, options.fuse_threshold, True, extra_args)
         if not options.noise_share or float(sigmas[0]) < float(self.sigmas[-1]) * (1 - SAME_SIGMA):
             return x

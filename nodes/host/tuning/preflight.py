@@ -1,6 +1,7 @@
 """Before step 0: what memory and time a tuning will need, and what to change when that is too much."""
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import comfy.model_management as mm
 import torch
@@ -37,6 +38,7 @@ class Demand:
     casts: int  # bytes of weights that are converted for the step, and kept until its backward pass
     optimiser: int  # bytes of gradients and AdamW's two moments
     factor: int = 8  # pixels a latent pixel is wide
+    checkpointed_bytes: ClassVar[float] = CHECKPOINTED_BYTES
 
     @classmethod
     def of(cls, samples: torch.Tensor, dtype: torch.dtype, model: ModelPatcher, trained: int) -> "Demand":
@@ -53,7 +55,7 @@ class Demand:
         keys = KEY_BYTES * max(0, self.frames - FRAMES)
         each = UNET_BYTES * self.unet_width + (BLOCK_BYTES + keys) * self.block_width
         if self.checkpointing:  # keys of one block at a time, and their gradients
-            each = (CHECKPOINTED_BYTES + 2 * keys) * self.unet_width
+            each = (self.checkpointed_bytes + 2 * keys) * self.unet_width
         pixels = self.frames * self.height * self.width * self.dtype.itemsize
         casts = 0 if self.checkpointing else self.casts  # recomputed blocks convert theirs again
         return int(pixels * each) + casts + self.optimiser

@@ -1,0 +1,1 @@
+"""Frames out of a video file, without reading the rest of it."""

@@ -1,0 +1,69 @@
+"""Clips in one picture: a contact sheet, a panel a clip, and their labels.
+
+Pillow alone, and nothing of ComfyUI, so that the programs beside the pack draw with it too.
+"""
+
+import textwrap
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+LABEL = 176  # pixels for the words left of a row
+TEXT = 16  # pixels of a heading
+MOST_LINES = 6  # of a label: a whole caption may be wired into it
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[Image.Image]], cell: int = 192, gap: int = 4, labels: Sequence[str] = ()
+) -> Image.Image:
+    """One row a clip, frames from left to right, each fitted into a cell of its own shape; labels to the left."""
+    height = max(1, round(cell * rows[0][0].height / rows[0][0].width))
+    columns = max(len(row) for row in rows)
+    left = LABEL + gap if labels else 0
+    sheet = Image.new("RGB", (left + columns * (cell + gap) - gap, len(rows) * (height + gap) - gap), "white")
+    for y, row in enumerate(rows):
+        for x, frame in enumerate(row):
+            picture = frame.resize((cell, height), Image.Resampling.LANCZOS)
+            sheet.paste(picture, (left + x * (cell + gap), y * (height + gap)))
+    for y, text in enumerate(labels):
+        sheet.paste(label(text, LABEL, height), (0, y * (height + gap)))
+    return sheet
+
+
+def side_by_side(
+    clips: Sequence[Sequence[Image.Image]], labels: Sequence[str], cell: int = 192, size: int = TEXT
+) -> list[Image.Image]:
+    """Frames of one clip that shows several of equal length, each below its label."""
+    head = contact_sheet([headings(labels, cell, size)], cell)
+    return [below(head, contact_sheet([shown], cell)) for shown in zip(*clips, strict=True)]
+
+
+def headings(labels: Sequence[str], cell: int, size: int = TEXT) -> list[Image.Image]:
+    """The labels of panels `cell` wide, all as high as the highest."""
+    height = max(label(text, cell, size=size).height for text in labels)
+    return [label(text, cell, height, size) for text in labels]
+
+
+def below(head: Image.Image, picture: Image.Image) -> Image.Image:
+    """A picture under a head."""
+    joined = Image.new("RGB", (max(head.width, picture.width), head.height + picture.height), "white")
+    joined.paste(head)
+    joined.paste(picture, (0, head.height))
+    return joined
+
+
+def label(text: str, width: int, height: int = 0, size: int = TEXT, margin: int = 6) -> Image.Image:
+    """Words on white, wrapped: the first line as a heading, the rest smaller. height: 0 is what the words take."""
+    heading, _, rest = text.partition("\n")
+    parts, y = [], margin
+    for words, pixels, colour in ((heading, size, "black"), (rest, round(0.8 * size), "#555555")):
+        font = ImageFont.load_default(pixels)
+        letters = max(4, int((width - 2 * margin) / font.getlength("n")))
+        lines = textwrap.wrap(words, letters, max_lines=MOST_LINES, placeholder="...")
+        parts.append(((margin, y), "\n".join(lines), colour, font))
+        y += round(1.4 * pixels) * len(lines)
+    box = Image.new("RGB", (width, height or y + margin), "white")
+    draw = ImageDraw.Draw(box)
+    for part in parts:
+        draw.multiline_text(*part)
+    return box
