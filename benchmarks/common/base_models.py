@@ -28,6 +28,7 @@ FAMILIES = {
 }  # fmt: skip
 
 
+@torch.no_grad()
 def model(dtype=torch.float32, family="sd15", width=320):
     """A ModelPatcher; weights are small random numbers, the same each time. width: of its first level."""
     kind, config = FAMILIES[family]
@@ -36,9 +37,9 @@ def model(dtype=torch.float32, family="sd15", width=320):
     made.unet_config.update(config)
     made.set_inference_dtype(dtype, None)
     base = made.get_model({}, device=model_management.unet_offload_device())
-    torch.manual_seed(0)
-    for p in base.diffusion_model.parameters():
-        torch.nn.init.normal_(p, std=0.02) if p.ndim > 1 else torch.nn.init.ones_(p)
+    generator = torch.Generator().manual_seed(0)
+    for p in base.diffusion_model.parameters():  # drawn in fp32: a CPU draws other types much slower
+        p.copy_(0.02 * torch.randn(p.shape, generator=generator)) if p.ndim > 1 else torch.nn.init.ones_(p)
     device = model_management.get_torch_device()
     return model_patcher.ModelPatcher(base, device, model_management.unet_offload_device())
 

@@ -32,10 +32,13 @@ def unet_config(**changes) -> dict:
     return config | changes
 
 
-def model(prediction="eps", seed=0, scale=0.3, family=supported_models.SD15, stored=torch.float32, **changes):
+def model(
+    prediction="eps", seed=0, scale=0.3, family=supported_models.SD15, stored=torch.float32, computes=torch.float32,
+    **changes,
+):  # fmt: skip
     """A ModelPatcher around random weights. A small `scale` of the last convolution makes its output smooth.
 
-    stored: the type of its weights; it computes in fp32.
+    stored: the type of its weights. computes: what it computes in.
     """
     config = family(unet_config(**changes))
     config.unet_config.update(unet_config(**changes))
@@ -46,7 +49,7 @@ def model(prediction="eps", seed=0, scale=0.3, family=supported_models.SD15, sto
     base = config.get_model({}, device="cpu")
     _initialise(base.diffusion_model, seed, scale)
     if stored != torch.float32:
-        config.set_inference_dtype(stored, torch.float32)
+        config.set_inference_dtype(stored, computes)
         weights, base = base.diffusion_model.state_dict(), config.get_model({}, device="cpu")
         base.diffusion_model.load_state_dict(weights)
     device = model_management.get_torch_device()

@@ -8,6 +8,7 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -35,14 +36,23 @@ def now() -> float:
 def publish(rows: list[dict], values: argparse.Namespace, notes: tuple[str, ...] = ()) -> None:
     """Print rows of equal keys; write them as JSON when asked."""
     print("\n" + table(rows))
-    print(*notes, sep="\n")
-    about = machine()
-    print("machine: " + ", ".join(f"{k} {v}" for k, v in about.items()))
-    print(f"repeat:  {repeat()}")
+    print(*notes, origin(), sep="\n")
     if values.json:
         settings = {name: value for name, value in vars(values).items() if name != "json"}
-        result = {"repeat": repeat(), "settings": settings, "machine": about, "notes": list(notes), "rows": rows}
+        result = {"repeat": repeat(), "settings": settings, "machine": machine(), "notes": list(notes), "rows": rows}
         values.json.write_text(json.dumps(result, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def origin() -> str:
+    """Where figures come from, and how to get them again."""
+    return f"machine: {', '.join(f'{k} {v}' for k, v in machine().items())}\nrepeat:  {repeat()}"
+
+
+def markdown(rows: Iterable[dict]) -> Iterator[str]:
+    """A table of rows of equal keys, line by line as they come."""
+    for i, row in enumerate(rows):
+        yield from [] if i else [_cells(row), _cells("---" for _ in row)]
+        yield _cells(map(_text, row.values()))
 
 
 def table(rows: list[dict]) -> str:
@@ -55,6 +65,7 @@ def table(rows: list[dict]) -> str:
 def machine() -> dict:
     """In general terms: no names of hosts or folders."""
     about = {
+        "system": platform.system(),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -65,6 +76,8 @@ def machine() -> dict:
     about["threads"] = torch.get_num_threads()
     if torch.cuda.is_available():
         about["gpu"] = torch.cuda.get_device_name()
+        about["GiB"] = round(torch.cuda.get_device_properties().total_memory / 2**30, 1)
+        about["cuda"] = torch.version.cuda or f"hip {torch.version.hip}"
     return about
 
 
@@ -94,3 +107,7 @@ def _text(value) -> str:
     if not isinstance(value, float):
         return "" if value is None else str(value)
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _cells(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(texts)} |"

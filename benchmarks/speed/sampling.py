@@ -9,17 +9,14 @@ small calls. calls: passes of the UNet a step, cond and uncond in one.
 """
 
 import argparse
-import contextlib
-import itertools
-import math
 import statistics
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from tools.server.in_process import host, pack
 
-from ..common import base_models, report
+from ..common import base_models, flops, report
+from .steps import counted_calls, differences
 
 host_sample = host("comfy.sample").sample
 config, patch = pack("ei2_modules.config"), pack("nodes.host.inflating.inflate")
@@ -55,42 +52,24 @@ def run(name: str, model, steps: int, values, on_step) -> None:
 
 def step_seconds(name: str, model, values) -> list[float]:
     """Of each step but the first."""
-    times = []
-    run(name, model, values.steps + 1, values, lambda *args: times.append(report.now()))
-    return [after - before for before, after in itertools.pairwise(times)]
-
-
-@contextlib.contextmanager
-def counted_calls(model, found: list[int]):
-    """Rows of every call of the UNet."""
-    handle = model.model.diffusion_model.register_forward_pre_hook(lambda _, args: found.append(len(args[0])))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def attention_flops(q, k, v, *args, out_shape=None, **kwargs) -> int:
-    """Of the CPU's fused attention, which PyTorch's counter does not know: two products of queries with keys."""
-    return 4 * math.prod(q) * k[-2]
+    return differences(lambda steps, after: run(name, model, steps, values, after), values.steps, report.now)
 
 
 def count(name: str, model, values) -> tuple[float, float]:
     """(floating-point operations, calls of the UNet) of one step."""
     calls: list[int] = []
-    known = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
-    with counted_calls(model, calls), FlopCounterMode(display=False, custom_mapping=known) as counter:
+    with counted_calls(model, calls), flops.counter() as counter:
         run(name, model, 1, values, lambda *args: None)
     return counter.get_total_flops(), len(calls)
 
 
 def row(name: str, seconds: dict, counts: dict) -> dict:
     """Inversion has half the batch, for which there is nothing to compare with here."""
-    flops, calls = counts[name]
-    measured, counted = seconds[name] / seconds[STOCK], flops / counts[STOCK][0]
+    operations, calls = counts[name]
+    measured, counted = seconds[name] / seconds[STOCK], operations / counts[STOCK][0]
     over = None if name == INVERSION else measured / counted
     return {"step of": name, "s": seconds[name], "/ stock": measured, "counted": counted, "over": over,
-            "TFLOP": flops / 1e12, "calls": calls}  # fmt: skip
+            "TFLOP": operations / 1e12, "calls": calls}  # fmt: skip
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ as a multiple of one pass of the inflated UNet without gradients, timed in the s
 
 import argparse
 import contextlib
-import itertools
 import statistics
 
 import torch
@@ -17,25 +16,24 @@ import torch
 from tools.server.in_process import pack
 
 from ..common import base_models, report
+from . import steps
 
 MODES = {"EI² r=2": ("EI²", 2), "EI² r=4": ("EI²", 4), "Tune-A-Video": ("Tune-A-Video", 2)}
 
 
 def step_seconds(base, mode: str, ratio: int, values, precision: str) -> tuple[list[float], float]:
     """Seconds of each step but the first, of a run of its own, and of one pass forwards."""
-    config, patch = pack("ei2_modules.config"), pack("nodes.host.inflating.inflate")
-    model = patch.inflate(base, config.InflateOptions.from_mode(mode, "", "", coarse_ratio=ratio))
-    options = config.TuningOptions(values.steps + 1)
-    clip = base_models.clip(values.frames, values.latent, values.latent)["samples"]
-    texts = pack("nodes.host.conditioning").Texts(base_models.caption())
-    training, inflated = pack("nodes.host.tuning.run"), patch.inflated_of(model, "this benchmark")
-    job = training.TuningJob(
-        model, inflated, clip, texts, options, precision=precision, checkpointing=values.checkpointing
+    case = steps.Case.inflated(
+        base, base_models.clip(values.frames, values.latent, values.latent)["samples"], mode, ratio
     )
-    times, passes = [], []
+    passes = []
     with timed_passes(passes):
-        training.TuningRun(job).execute(None, lambda *args: times.append(report.now()))
-    return [after - before for before, after in itertools.pairwise(times)], passes[-1]
+        times = steps.differences(
+            lambda count, after: steps.tune(case, count, after, precision, values.checkpointing),
+            values.steps,
+            report.now,
+        )
+    return times, passes[-1]
 
 
 @contextlib.contextmanager
@@ -73,11 +71,11 @@ def main() -> None:
             seconds, passes = {name: [] for name in MODES}, {name: [] for name in MODES}
             for _ in range(values.rounds):
                 for name, (mode, ratio) in MODES.items():
-                    steps, forward = step_seconds(base, mode, ratio, values, precision)
-                    seconds[name] += steps
+                    times, forward = step_seconds(base, mode, ratio, values, precision)
+                    seconds[name] += times
                     passes[name].append(forward)
                     print(".", end="", flush=True)
-            median = {name: statistics.median(times) for name, times in seconds.items()}
+            median = {name: statistics.median(found) for name, found in seconds.items()}
             for name, value in median.items():
                 rows.append({"precision": precision, "mode": name, "s/step": value,
                              "/ Tune-A-Video": value / median["Tune-A-Video"],

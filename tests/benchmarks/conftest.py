@@ -1,6 +1,6 @@
-"""Edits of the quality benchmark run in the real host, in this process; the rest does without."""
+"""Some benchmarks run in the real host, in this process; the rest does without."""
 
 from .. import loaded_host
 
 if not loaded_host.load():
-    collect_ignore = ["test_quality_run.py"]
+    collect_ignore = ["test_control.py", "test_gpu.py", "test_quality_run.py"]

@@ -116,3 +116,15 @@ def test_the_form_for_bugs_names_things_as_the_pack_does():
     asked = words_of(load(ROOT / ".github/ISSUE_TEMPLATE/bug.yml"))
     for name in ("Save EI² Weights", "models/ei2", "output/ei2"):
         assert name in source and name in asked
+
+
+def test_the_form_for_figures_asks_for_what_there_is():
+    """The command and its options, and the first and last lines of what it prints."""
+    form = load(ROOT / ".github/ISSUE_TEMPLATE/gpu.yml")
+    (command,) = re.findall(r"python dev\.py bench (\w+)( .*)", words_of(form).replace("\\n", "\n"))
+    name, options = command
+    (program,) = (ROOT / "benchmarks").glob(f"*/{name}.py")
+    assert "report.markdown(" in program.read_text(encoding="utf-8")
+    dev = (ROOT / "dev.py").read_text(encoding="utf-8")
+    assert all(f'add_argument("{option}")' in dev for option in re.findall(r"--\w+", options)) and "--" in options
+    assert "repeat: " in (ROOT / "benchmarks/common/report.py").read_text(encoding="utf-8")

@@ -80,6 +80,54 @@ def test_host_and_repository_are_both_found(tmp_path, monkeypatch):
     assert places[0].startswith(str(host)) and all(place.startswith(str(ROOT)) for place in places[1:]), places
 
 
+@pytest.fixture
+def without_ours(tmp_path, monkeypatch):
+    """Nothing of ours is there, and nothing may be made or fetched. Gives what is started, and a ComfyUI."""
+    started, host = [], tmp_path / "ComfyUI"
+    host.mkdir()
+    (host / "main.py").touch()
+    (host / "requirements.txt").write_text("einops\nno_such-package>=2\n# note\n", encoding="utf-8")
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.setattr(dev, "cache", lambda: tmp_path)
+    monkeypatch.setattr(dev.subprocess, "check_call", lambda *args: pytest.fail(f"something is fetched: {args}"))
+    monkeypatch.setattr(dev.venv, "create", lambda *args, **kwargs: pytest.fail("an environment is made"))
+    monkeypatch.setattr(dev.subprocess, "call", lambda command, **rest: started.append((command, rest["env"])) or 1)
+    return started, host
+
+
+@pytest.mark.parametrize("named", ["by its option", "by its variable"])
+def test_a_benchmark_runs_with_what_is_given_alone(without_ours, named, monkeypatch, capsys):
+    """And where it fails, what the Python lacks of the lists is said."""
+    started, host = without_ours
+    where = ["--host", str(host)]
+    if named == "by its variable":
+        monkeypatch.setenv("COMFYUI_PATH", str(host))
+        where = []
+    assert dev.bench(["--python", sys.executable, "gpu", *where, "--small", "--steps=2"]) == 1
+    ((command, variables),) = started
+    assert command == [os.path.abspath(sys.executable), "-c", dev.START, ROOT, "benchmarks.speed.gpu",
+                       "--small", "--steps=2"]  # fmt: skip
+    assert variables["COMFYUI_PATH"] == str(host)
+    assert " lacks no_such-package. " in capsys.readouterr().err
+
+
+NOT_THERE = {
+    "no such Python": (["--python", "no-such-python", "--host", "ComfyUI"], "--python is no-such-python"),
+    "no ComfyUI": (["--python", sys.executable], "Say where ComfyUI lies"),
+    "not ComfyUI": (["--python", sys.executable, "--host", "."], "has no main.py"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_THERE)
+def test_what_is_given_must_be_there(without_ours, case, monkeypatch):
+    options, message = NOT_THERE[case]
+    started, host = without_ours
+    monkeypatch.chdir(host.parent)
+    with pytest.raises(SystemExit, match=message):
+        dev.bench(["gpu", *options])
+    assert not started
+
+
 def test_every_benchmark_is_listed_with_what_it_measures(capsys):
     assert dev.bench([]) == 0
     listed = dict(re.findall(r"^(\w+) +(\S.*[.?])$", capsys.readouterr().out, re.MULTILINE))

@@ -17,13 +17,13 @@ PACK = "ei2_pack"
 
 def load_host(cpu: bool | None = None) -> None:
     """Import ComfyUI from COMFYUI_PATH; on the CPU when asked to, or when there is no GPU. Once: later calls do
-    nothing, so that a test may import a program."""
+    nothing, so that a test may import a program. Attention is PyTorch's own, whatever else is installed."""
     if "comfy.cli_args" in sys.modules:
         return
     import torch
 
     cpu = not torch.cuda.is_available() if cpu is None else cpu
-    arguments = ["--cpu", "--use-pytorch-cross-attention"] if cpu else []
+    arguments = ["--use-pytorch-cross-attention", *(["--cpu"] if cpu else [])]
     _find_host_first()
     argv, sys.argv = sys.argv, ["comfyui", *arguments]
     try:
