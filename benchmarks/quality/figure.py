@@ -5,11 +5,12 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from tools.demo.video_files import label
+from tools.server.in_process import pack_alone
 
 from .cases import KINDS, MAIN
 from .report import by_clip, interval
 
+label = pack_alone("nodes.host.side_by_side").label
 COLOURS = {"per-frame": "#777777", "Tune-A-Video": "#d1495b", "EI² r=2": "#00798c", "EI² r=4": "#66a182"}
 SIZE, LEFT, TOP, BOTTOM = 520, 70, 75, 60
 ROWS = ("source", "reconstruction", *KINDS)  # of the pictures that the runs keep
@@ -98,9 +99,9 @@ def example(pictures: Path, clip: str, kind: str, clip_seed: int) -> Image.Image
     rows = {"source": strip(Image.open(paths[MAIN[0]]), "source")}
     rows |= {method: strip(Image.open(path), kind) for method, path in paths.items()}
     picture = Image.new("RGB", (120 + len(FRAMES) * CELL + 20, len(rows) * (CELL + 2) + 24), "white")
-    picture.paste(label(f"{clip[3:]}, edit: {kind}", picture.width, 24, 4), (0, 0))
+    picture.paste(label(f"{clip[3:]}, edit: {kind}", picture.width, 24, margin=4), (0, 0))
     for i, (name, frames) in enumerate(rows.items()):
-        picture.paste(label(plain(name), 120, CELL, 4), (0, 24 + i * (CELL + 2)))
+        picture.paste(label(plain(name), 120, CELL, margin=4), (0, 24 + i * (CELL + 2)))
         picture.paste(frames, (120, 24 + i * (CELL + 2)))
     return picture
 

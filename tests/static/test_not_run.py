@@ -50,9 +50,22 @@ RUNS = {
 }
 
 
+SHARED_OUT = ["all", "a whole file", "two reasons", "stopped early", "left out"]
+
+
 @pytest.mark.parametrize("run", RUNS)
 def test_the_line(pytester, run):
     files, options, line = RUNS[run]
+    check(pytester, files, options, line)
+
+
+@pytest.mark.parametrize("run", SHARED_OUT)
+def test_workers_tell_the_line(pytester, run):
+    files, options, line = RUNS[run]
+    check(pytester, files, [*options, "-n", "1"], line)
+
+
+def check(pytester, files, options, line):
     for path, text in {"conftest.py": CONFTEST, **files}.items():
         file = pytester.path / "tests" / path
         file.parent.mkdir(parents=True, exist_ok=True)
