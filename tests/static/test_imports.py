@@ -24,7 +24,7 @@ ROOMS = {
 # Inside a room arrows run downwards only: a folder or file uses its own folder and what stands below it.
 FLOORS = {
     "ei2_modules": [
-        ["tuning", "metrics", "demo"],
+        ["tuning", "metrics", "demo", "atlas"],
         ["inflation", "motion"],
         ["config"],
         ["attention"],
