@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import EI2Error
@@ -41,10 +42,12 @@ def flow_of(
     frames: Tensor,
     estimate: Estimate = estimate_flow,
     method: str = "Lucas-Kanade",
+    even_light: bool = False,
     on_pair: Callable[[int, Tensor], None] = lambda done, flow: None,
 ) -> Flow:
     """The flow of a clip (n, 3, h, w) in 0..1, some pairs at a time.
 
+    even_light: take every pixel by the brightness around it, for light that changes, which flow takes for motion.
     on_pair(pairs done, forward flow of them) is called in between. Raises EI2Error for less than two frames and for an
     estimate that is not finite.
     """
@@ -52,13 +55,23 @@ def flow_of(
         raise EI2Error(f"{len(frames)} frame: motion is between frames, so give 2 at least.")
     parts = []
     for i in range(0, len(frames) - 1, PAIRS_AT_ONCE):
-        first, second = frames[i : i + PAIRS_AT_ONCE + 1][:-1], frames[i + 1 : i + 1 + PAIRS_AT_ONCE]
+        some = frames[i : i + PAIRS_AT_ONCE + 1]
+        some = evenly_lit(some) if even_light else some
+        first, second = some[:-1], some[1:]
         there, back = estimate(first, second), estimate(second, first)
         if not (there.isfinite().all() and back.isfinite().all()):
             raise EI2Error(f"The flow after frame {i + 1} is not finite ({method}). Choose another method.")
         parts.append((there, back, followed(there, back), followed(back, there)))
         on_pair(i + len(first), there)
     return Flow(*(torch.cat(part) for part in zip(*parts, strict=True)), method)
+
+
+def evenly_lit(frames: Tensor) -> Tensor:
+    """Frames (n, 3, h, w) over the mean of a wide neighbourhood: light that changes smoothly is gone from them."""
+    reach = max(frames.shape[-2:]) // 16
+    side = 2 * reach + 1
+    padded = F.pad(frames.mean(1, keepdim=True), (reach,) * 4, mode="replicate")
+    return (frames / (F.avg_pool2d(padded, side, 1) + 0.02) / 2).clamp(0, 1)
 
 
 def checked(flow: Flow, frames: int, size: tuple[int, int]) -> Flow:
