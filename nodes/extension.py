@@ -6,6 +6,7 @@ from .host.files import weights_folder
 from .inflate_unet import InflateUNet
 from .invert_video import InvertVideo
 from .one_shot_tune import OneShotTune
+from .optical_flow import OpticalFlow
 from .sampler import EI2DDIMSampler, EI2Sampler
 from .tuned_weights import LoadWeights, SaveWeights
 from .video_metrics import VideoMetrics
@@ -21,6 +22,7 @@ NODES = [
     VideoMetrics,
     LoadDemoModel,
     DemoClip,
+    OpticalFlow,
 ]
 
 

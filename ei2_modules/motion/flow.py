@@ -11,6 +11,7 @@ from ..errors import EI2Error
 from .optical_flow import estimate_flow, followed
 
 PAIRS_AT_ONCE = 4  # bounds the memory of a long clip
+ENOUGH = 0.4  # share of flow that agrees, below which atlases were poor
 Estimate = Callable[[Tensor, Tensor], Tensor]  # (first, second), both (n, 3, h, w) in 0..1 -> (n, 2, h, w) in px
 
 
@@ -36,6 +37,20 @@ class Flow:
     def share(self) -> float:
         """Of all pixels, those whose flow agrees both ways, 0..1."""
         return (self.forward_agrees.float().mean() + self.backward_agrees.float().mean()).item() / 2
+
+    def report(self) -> str:
+        """In words."""
+        length = self.forward.square().sum(1).sqrt().flatten()
+        some = length[:: max(1, len(length) // 100_000)]
+        (h, w), agrees = self.size, 100 * self.share()
+        lines = [
+            f"{self.frames - 1} pairs of {w}x{h} by {self.method}",
+            f"motion: {some.mean().item():.2f} px a frame, 95th percentile {some.quantile(0.95).item():.2f} px",
+            f"agrees both ways: {agrees:.0f} % of all pixels",
+        ]
+        if agrees < 100 * ENOUGH:
+            lines.append("note: that is little. Take more frames of the same time, a larger size, or RAFT's weights.")
+        return "\n".join(lines)
 
 
 def flow_of(

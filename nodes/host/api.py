@@ -2,11 +2,12 @@
 
 from comfy_api.latest import ComfyExtension, io, ui
 
-__all__ = ["CATEGORY", "LOSS_MAP", "WEIGHTS", "ComfyExtension", "check_choices", "io", "seed_input", "ui"]
+__all__ = ["CATEGORY", "FLOW", "LOSS_MAP", "WEIGHTS", "ComfyExtension", "check_choices", "io", "seed_input", "ui"]
 
 CATEGORY = "EI²"
 WEIGHTS = io.Custom("EI2_WEIGHTS")
 LOSS_MAP = io.Custom("LOSS_MAP")
+FLOW = io.Custom("EI2_FLOW")
 
 
 def seed_input(default: int, tooltip: str) -> io.Int.Input:

@@ -37,13 +37,14 @@ def show_text(text: str) -> None:
 
 
 class Progress:
-    """One bar over all passes of a node; each pass gets its own sampler callback."""
+    """One bar over all passes of a node; each pass gets its own sampler callback. model: None where there is none."""
 
-    def __init__(self, model: ModelPatcher, total: int, done: int = 0):
+    def __init__(self, model: ModelPatcher | None, total: int, done: int = 0):
         self.bar = comfy.utils.ProgressBar(total)
-        self.total, self.done = total, done
-        of = model.load_device, model.model.latent_format
-        self.previewer, _ = attempt("There are no previews", latent_preview.get_previewer, *of)
+        self.total, self.done, self.previewer = total, done, None
+        if model is not None:
+            of = model.load_device, model.model.latent_format
+            self.previewer, _ = attempt("There are no previews", latent_preview.get_previewer, *of)
 
     def callback(self) -> Callable:
         """For `CFGGuider.sample`: (step, x0, x, total) moves the bar and shows x0."""
@@ -58,8 +59,12 @@ class Progress:
 
         Raises the host's interrupt, and nothing that other packs' bars and previewers raise.
         """
+        self.advance_to(self.done + 1, image, latent)
+
+    def advance_to(self, done: int, image: Image.Image | None = None, latent: torch.Tensor | None = None) -> None:
+        """As `advance`, to a step that is counted elsewhere."""
         mm.throw_exception_if_processing_interrupted()
-        self.done += 1
+        self.done = done
         preview = None
         if image is not None:
             preview = ("JPEG", image, 512)

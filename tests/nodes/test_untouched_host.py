@@ -24,6 +24,9 @@ def ways(folders):
         "EI2DDIMSampler": lambda: run("sampler.EI2DDIMSampler", model=tuned, latent=noise, seed=0, eta=0.0),
         "EI2SaveWeights": lambda: run("tuned_weights.SaveWeights", weights=weights, file_name="a", folder="output/ei2"),
         "EI2LoadWeights": lambda: run("tuned_weights.LoadWeights", file_name=path.name),
+        "EI2OpticalFlow": lambda: run(
+            "optical_flow.OpticalFlow", images=torch.rand(2, 16, 16, 3), method="auto", changing_light=False
+        ),
         "EI2VideoMetrics": lambda: run("video_metrics.VideoMetrics", images=torch.rand(2, 16, 16, 3)),
         "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
         "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),

@@ -17,7 +17,10 @@ ROOMS = {
     "__init__.py": ({"nodes"}, set()),
     "nodes": ({"nodes/host", "ei2_modules"}, STDLIB),
     "nodes/extension.py": ({"nodes", "nodes/host", "ei2_modules"}, STDLIB),
-    "nodes/host": ({"nodes/host", "ei2_modules"}, STDLIB | HOST | {"torch", "numpy", "PIL", "psutil"}),
+    "nodes/host": (
+        {"nodes/host", "ei2_modules"},
+        STDLIB | HOST | {"torch", "numpy", "PIL", "psutil", "torchvision", "cv2"},
+    ),
     "ei2_modules": ({"ei2_modules"}, STDLIB | {"torch", "einops", "safetensors", "numpy", "kornia"}),
 }
 
@@ -37,8 +40,8 @@ FLOORS = {
         ["tuning"],
         ["sampling"],
         ["inflating"],
-        ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model"],
-        ["api", "attempt", "controlnets", "precision", "prompt_graph", "__init__"],
+        ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model", "optical_flow"],
+        ["api", "attempt", "controlnets", "images", "precision", "prompt_graph", "__init__"],
     ],
 }
 
