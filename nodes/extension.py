@@ -1,6 +1,7 @@
 """The list of nodes ComfyUI is given."""
 
 from .demo_model import DemoClip, LoadDemoModel
+from .fit_atlas import FitAtlas
 from .host.api import ComfyExtension
 from .host.files import weights_folder
 from .inflate_unet import InflateUNet
@@ -23,6 +24,7 @@ NODES = [
     LoadDemoModel,
     DemoClip,
     OpticalFlow,
+    FitAtlas,
 ]
 
 

@@ -191,6 +191,14 @@ class Fit:
         return clip[frames].to(self.device, copy=True)
 
     @torch.no_grad()
+    def peek(self, t: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Frame t of the clip, what the fit makes of it, and the alpha of its first layer, (3, h, w) each."""
+        frame = slice(t, t + 1)
+        seen = self.look({name: rows.value[self._of(name, frame)] for name, rows in self.rows.items()}, frame)
+        alpha = seen.parts[0].expand(-1, 3, -1, -1)
+        return self.clip[t], seen.frames[0].clamp(0, 1).cpu(), alpha[0].cpu()
+
+    @torch.no_grad()
     def atlas(self) -> Atlas:
         """What the fit has come to."""
         values, layers = {name: rows.value for name, rows in self.rows.items()}, range(len(self.begun.maps))

@@ -2,11 +2,23 @@
 
 from comfy_api.latest import ComfyExtension, io, ui
 
-__all__ = ["CATEGORY", "FLOW", "LOSS_MAP", "WEIGHTS", "ComfyExtension", "check_choices", "io", "seed_input", "ui"]
+__all__ = [
+    "ATLAS",
+    "CATEGORY",
+    "FLOW",
+    "LOSS_MAP",
+    "WEIGHTS",
+    "ComfyExtension",
+    "check_choices",
+    "io",
+    "seed_input",
+    "ui",
+]
 
 CATEGORY = "EI²"
 WEIGHTS = io.Custom("EI2_WEIGHTS")
 LOSS_MAP = io.Custom("LOSS_MAP")
+ATLAS = io.Custom("EI2_ATLAS")
 FLOW = io.Custom("EI2_FLOW")
 
 

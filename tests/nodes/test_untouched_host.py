@@ -27,10 +27,18 @@ def ways(folders):
         "EI2OpticalFlow": lambda: run(
             "optical_flow.OpticalFlow", images=torch.rand(2, 16, 16, 3), method="auto", changing_light=False
         ),
+        "EI2FitAtlas": lambda: run(
+            "fit_atlas.FitAtlas", images=still(), motion="rigid", preset="preview", seed=0, max_frames=9
+        ),
         "EI2VideoMetrics": lambda: run("video_metrics.VideoMetrics", images=torch.rand(2, 16, 16, 3)),
         "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
         "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),
     }
+
+
+def still():
+    """A clip whose flow agrees."""
+    return torch.rand(1, 40, 40, 3).expand(2, -1, -1, -1)
 
 
 def test_nothing_of_the_host_is_replaced(ways, host_before):

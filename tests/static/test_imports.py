@@ -36,7 +36,7 @@ FLOORS = {
         ["__init__"],
     ],
     "nodes/host": [
-        ["resume"],
+        ["resume", "atlas"],
         ["tuning"],
         ["sampling"],
         ["inflating"],
