@@ -51,7 +51,7 @@ class FitAtlas(io.ComfyNode):
                     default="auto",
                     optional=True,
                     tooltip="rough: alpha is found inside the masks from motion and colour. tight: alpha follows their "
-                    "edges. auto: rough where much inside them moves with the background.",
+                    "edges. auto: rough for boxes, and where much inside them moves with the background.",
                 ),
                 io.Boolean.Input(
                     "lighting",

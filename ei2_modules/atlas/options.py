@@ -50,7 +50,7 @@ class Rates:
     affine: float = 3e-4
     offsets: float = 1e-3
     texture: float = 5e-2
-    alpha: float = 5e-2
+    alpha: float = 1e-1
     gains: float = 1e-2
 
 

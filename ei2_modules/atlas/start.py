@@ -21,8 +21,10 @@ from .texture import Box, Splat, fill, sample
 STILL = 0.7  # px from the background's motion that a foreground's pixel must move to count
 MOVES = 0.4  # px of difference between two motions, for one unit of alpha's logit
 DIFFERS = 0.02  # of colour between two layers, for the same
+DOUBT = 0.5  # of a logit: what both explain goes to the background
 CERTAIN = 4.0  # the most that colour may add to a logit
 LEAST, MOST = 0.05, 0.95  # alpha of a start: nothing is decided for good
+BOX = 0.97  # of the rectangle around it that a mask fills, from which on it is a box and not an outline
 ROUGH = 0.1  # share of a mask that moves with the background from which on it is rough
 
 
@@ -43,7 +45,9 @@ def start(frames: Tensor, masks: tuple[Tensor, ...], flow: Flow, options: FitOpt
     """frames (n, 3, h, w), masks (n, 1, h, w) each, from front to back; none for a single layer."""
     first = tuple(_softened(mask) for mask in masks)
     motion = _Motion.found(flow, first)
-    tight = options.masks == "tight" or (options.masks == "auto" and bool(masks) and not motion.crossed(masks))
+    tight = options.masks == "tight"
+    if options.masks == "auto":
+        tight = bool(masks) and not any(map(is_box, masks)) and not motion.crossed(masks)
     alphas = first
     if not tight:
         alphas = motion.alphas(first)
@@ -109,6 +113,16 @@ class _Motion:
         return with_it > ROUGH * max(with_it + without, 1)
 
 
+def is_box(mask: Tensor) -> bool:
+    """Whether a mask (n, 1, h, w) is a rectangle in most of the frames that it marks."""
+    shares = []
+    for one in mask[:, 0] > 0.5:
+        rows, columns = one.any(1).nonzero(), one.any(0).nonzero()
+        if len(rows):
+            shares.append(one.sum().item() / ((rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)).item())
+    return bool(shares) and sorted(shares)[len(shares) // 2] > BOX
+
+
 def _left(flow: Flow, weights: tuple[Tensor, ...]) -> Tensor:
     """(n, 1, h, w): what the others leave to the background."""
     left = torch.ones_like(flow.forward[:1, :1]).expand(flow.frames, -1, -1, -1)
@@ -159,7 +173,7 @@ def _by_colour(frames, maps, boxes, textures, alphas) -> tuple[Tensor, ...]:
             for texture, m, box in zip(textures, maps, boxes, strict=True)
         ]
         for alpha, error, new in zip(alphas, errors[:-1], found, strict=True):
-            more = ((errors[-1] - error) / DIFFERS).clamp(-CERTAIN, CERTAIN)
+            more = ((errors[-1] - error) / DIFFERS - DOUBT).clamp(-CERTAIN, CERTAIN)
             new[t] = blurred(torch.sigmoid(0.7 * torch.logit(alpha[t]) + more).clamp(LEAST, MOST), 3)
     return tuple(found)
 
