@@ -1,6 +1,8 @@
 """The list of nodes ComfyUI is given."""
 
+from .atlas_files import LoadAtlas, SaveAtlas
 from .demo_model import DemoClip, LoadDemoModel
+from .edit_atlas import InspectAtlas, ReplaceAtlas
 from .fit_atlas import FitAtlas
 from .host.api import ComfyExtension
 from .host.files import weights_folder
@@ -25,6 +27,10 @@ NODES = [
     DemoClip,
     OpticalFlow,
     FitAtlas,
+    SaveAtlas,
+    LoadAtlas,
+    InspectAtlas,
+    ReplaceAtlas,
 ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from . import spline
@@ -14,6 +15,7 @@ from .maps import Maps, Size
 from .texture import Box, sample
 
 FRAMES_AT_ONCE = 4  # of what is rendered
+NOTHING = 1e-3  # share of an edit below which a pixel is not touched
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,18 @@ class Layer:
     box: Box
     texture: Tensor  # (3, rows, columns) in 0..1, filled
     observed: Tensor  # (rows, columns) bool: some frame shows it; elsewhere the texture is a guess
+    edited: Tensor | None = None  # (rows, columns) in 0..1: how much of the texture is an edit; None, nothing
+
+    def replaced(self, picture: Tensor, mask: Tensor | None = None) -> "Layer":
+        """With another picture (3, rows, columns), where the mask (rows, columns) in 0..1 says so; None: everywhere.
+
+        Both may be of another size.
+        """
+        size = self.box.rows, self.box.columns
+        picture = _resized(picture, size).clamp(0, 1)
+        mask = torch.ones(size) if mask is None else _resized(mask[None], size)[0].clamp(0, 1)
+        edited = mask if self.edited is None else mask + (1 - mask) * self.edited
+        return replace(self, texture=torch.lerp(self.texture, picture, mask), edited=edited)
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,21 @@ class Atlas:
         parts = [seen * self.sample(frames, k) for k, seen in enumerate(self.seen(frames))]
         return (sum(parts) * self.light(frames)).clamp(0, 1)
 
+    def over(self, clip: Tensor, frames: Sequence[int]) -> Tensor:
+        """These frames of the clip it was fitted to, (m, 3, h, w), with what was edited drawn over them.
+
+        Where nothing was, a pixel stays the clip's own, bit for bit (as Layered Neural Atlases renders edits).
+        """
+        light, found = self.light(frames), clip
+        for k, seen in reversed(list(enumerate(self.seen(frames)))):
+            layer = self.layers[k]
+            if layer.edited is None:
+                continue
+            share = seen * self.sample(frames, k, layer.edited[None])
+            drawn = (self.sample(frames, k) * light).clamp(0, 1)
+            found = torch.where(share > NOTHING, found + share * (drawn - clip), found)
+        return found.clamp(0, 1)
+
     def chunks(self) -> Iterator[list[int]]:
         """All frames in order, some at a time: what is rendered for a whole clip goes through these."""
         for i in range(0, self.frames, FRAMES_AT_ONCE):
@@ -81,6 +110,13 @@ class Atlas:
         layers = list(self.layers)
         layers[index] = layer
         return replace(self, layers=tuple(layers))
+
+
+def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(picture.shape[-2:]) == size:
+        return picture
+    mode = {"mode": "bilinear", "align_corners": False, "antialias": True}
+    return F.interpolate(picture[None], size, **mode)[0]
 
 
 def visible(alphas: list[Tensor]) -> list[Tensor]:

@@ -54,6 +54,23 @@ def checked_mask(mask: Tensor, frames: Tensor, name: str = "mask") -> Tensor:
     return mask.expand(n, -1, -1, -1)
 
 
+def checked_clip(frames: Tensor, shape: tuple[int, int, int], clip: str) -> Tensor:
+    """The frames (n, 3, h, w), if they are those of an atlas: its (n, h, w) and fingerprint. Raises EI2Error."""
+    n, _, h, w = frames.shape
+    if (n, h, w) != tuple(shape):
+        count, height, width = shape
+        raise EI2Error(
+            f"This atlas was fitted to another clip ({count} frames of {width}x{height}); got {n} frames of {w}x{h}. "
+            "Wire the images it was fitted to."
+        )
+    if clip and fingerprint(frames) != clip:
+        raise EI2Error(
+            f"This atlas was fitted to another clip: the {n} frames of {w}x{h} differ from it in their pixels. Wire "
+            "the images it was fitted to, scaled in the same way."
+        )
+    return frames
+
+
 def listed(frames: list[int]) -> str:
     """[2, 6, 7, 8] -> "frames 3, 7-9": counted from 1, as a user counts."""
     runs = []

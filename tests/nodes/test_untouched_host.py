@@ -16,6 +16,7 @@ def ways(folders):
     noise = invert(tuned)[0]
     red, blue = {"shape": "circle", "colour": "red"}, {"background": "blue", "motion": "slide", "frames": 2}
     path = pack("nodes.host.files.weights_folder").save(weights, "clip", "output/ei2")
+    atlas_path = pack("nodes.host.atlas.folder").save(flat(), "a")
     return {
         "EI2InflateUNet": lambda: inflate(model(), weights=weights),
         "EI2OneShotTune": lambda: tune(inflate(model())),
@@ -30,10 +31,28 @@ def ways(folders):
         "EI2FitAtlas": lambda: run(
             "fit_atlas.FitAtlas", images=still(), motion="rigid", preset="preview", seed=0, max_frames=9
         ),
+        "EI2SaveAtlas": lambda: run("atlas_files.SaveAtlas", atlas=flat(), file_name="a"),
+        "EI2LoadAtlas": lambda: run("atlas_files.LoadAtlas", file_name=atlas_path.name),
+        "EI2InspectAtlas": lambda: run("edit_atlas.InspectAtlas", atlas=flat(), squares=4),
+        "EI2ReplaceAtlas": lambda: run(
+            "edit_atlas.ReplaceAtlas",
+            atlas=flat(),
+            picture=torch.ones(1, 4, 4, 3),
+            layer="foreground",
+            images=torch.rand(2, 8, 8, 3),
+        ),
         "EI2VideoMetrics": lambda: run("video_metrics.VideoMetrics", images=torch.rand(2, 16, 16, 3)),
         "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
         "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),
     }
+
+
+def flat():
+    """An atlas of one layer."""
+    atlas, maps, texture = (pack(f"ei2_modules.atlas.{name}") for name in ("atlas", "maps", "texture"))
+    box = texture.Box(-1.0, -1.0, 1.0, 1.0, 6, 6)
+    plane = maps.Maps(torch.eye(3)[None, :2].repeat(2, 1, 1))
+    return atlas.Atlas((8, 8), (atlas.Layer(plane, box, torch.rand(3, 6, 6), torch.ones(6, 6, dtype=torch.bool)),), ())
 
 
 def still():
