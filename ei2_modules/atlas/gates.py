@@ -55,22 +55,28 @@ def flow_share(flow: Flow) -> Gate:
 
 def gates(atlas: Atlas, frames: Tensor, masks: tuple[Tensor, ...], flow: Flow) -> list[Gate]:
     """All of them. frames (n, 3, h, w), masks (n, 1, h, w), as they were fitted."""
-    found = [flow_share(flow), _psnr(atlas, frames)]
+    found = [flow_share(flow), reconstruction(atlas, frames)]
     for k in range(len(atlas.layers)):
-        name = layer_name(atlas, k)
-        near, far = neighbour_error(atlas, flow, k), far_error(atlas, frames, k)
-        found += [
-            Gate(f"{name}'s map between neighbours, mean", _mean(near), " px", 1, False, _SLIPS),
-            Gate(f"{name}'s map from the middle to far frames, mean", _mean(far), " px", 1.5, False, _DRIFTS),
-            Gate(f"{name}'s map from the middle to far frames, 95th percentile", _p95(far), " px", 5, False, _DRIFTS),
-            Gate(f"{name}'s stretch, 95th percentile", _p95(stretch(atlas, k)), "", 5, False, _BENDS),
-        ]
+        found += of_maps(atlas, frames, flow, k)
     name = f"{layer_name(atlas, len(atlas.layers) - 1)}'s picture seen by some frame"
     found.append(Gate(name, 100 * coverage(atlas, -1), " %", 30, True, _UNSEEN))
-    for k, mask in enumerate(masks):
-        name = f"{layer_name(atlas, k)}'s alpha on its mask, IoU"
-        found.append(Gate(name, iou(atlas, mask, k), "", 0.25, True, _EATEN))
-    return found
+    return found + [of_alpha(atlas, mask, k) for k, mask in enumerate(masks)]
+
+
+def of_maps(atlas: Atlas, frames: Tensor, flow: Flow, k: int) -> list[Gate]:
+    """Those of a layer's maps."""
+    name, near, far = layer_name(atlas, k), neighbour_error(atlas, flow, k), far_error(atlas, frames, k)
+    return [
+        Gate(f"{name}'s map between neighbours, mean", _mean(near), " px", 1, False, _SLIPS),
+        Gate(f"{name}'s map from the middle to far frames, mean", _mean(far), " px", 1.5, False, _DRIFTS),
+        Gate(f"{name}'s map from the middle to far frames, 95th percentile", _p95(far), " px", 5, False, _DRIFTS),
+        Gate(f"{name}'s stretch, 95th percentile", _p95(stretch(atlas, k)), "", 5, False, _BENDS),
+    ]
+
+
+def of_alpha(atlas: Atlas, mask: Tensor, k: int) -> Gate:
+    """That of a layer's alpha; mask (n, 1, h, w)."""
+    return Gate(f"{layer_name(atlas, k)}'s alpha on its mask, IoU", iou(atlas, mask, k), "", 0.25, True, _EATEN)
 
 
 _SLIPS = "The motion is not followed: take more frames of the same time, or motion non-rigid."
@@ -87,7 +93,8 @@ def layer_name(atlas: Atlas, k: int) -> str:
     return "foreground" if len(atlas.alphas) == 1 else f"foreground {k + 1}"
 
 
-def _psnr(atlas: Atlas, frames: Tensor) -> Gate:
+def reconstruction(atlas: Atlas, frames: Tensor) -> Gate:
+    """PSNR, the mean over frames."""
     errors = torch.cat([(atlas.render(c) - frames[c]).square().mean((1, 2, 3)) for c in atlas.chunks()])
     value = (-10 * errors.clamp(min=1e-10).log10()).mean().item()
     return Gate("reconstruction, PSNR", value, " dB", 24, True, "Try preset high; where light changes, lighting.")

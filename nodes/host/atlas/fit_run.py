@@ -19,8 +19,11 @@ from ....ei2_modules.motion.flow import Flow, checked, flow_of
 from .. import optical_flow, plots
 from ..attempt import attempt
 from ..images import frames_of, image_of, masks_of
-from ..progress import Progress, show_text, to_pil
+from ..progress import Progress, say, show_text, to_pil
+from . import folder
 
+UNFINISHED = "unfinished"
+WORTH = 0.1  # of the steps, from which on a stopped fit is kept
 PICTURES = 30  # shown of one fit
 FLOATS = 80  # that a step holds of each pixel of its frames: 49 to 58 were counted
 
@@ -70,11 +73,24 @@ class FitRun:
                     f"Not enough memory on {device} to fit frames of {w}x{h}. Take smaller frames: half the "
                     "size needs a quarter of it."
                 ) from error
+            except BaseException:
+                self._keep()
+                raise
             return self._finished(flow, time.monotonic() - began)
 
     def atlas(self) -> Atlas | None:
         """As far as the fit has come."""
         return self.fit and replace(self.fit.atlas(), clip=fingerprint(self.job.frames))
+
+    def _keep(self) -> None:
+        """What a stopped fit has come to, as a file for Load Video Atlas; a preview is not worth one."""
+        if self.fit.done < self.steps * WORTH:
+            return
+        path, why = attempt("The stopped fit could not be kept", lambda: folder.save(self.atlas(), UNFINISHED))
+        say(
+            why
+            or f"The atlas of {self.fit.done} of {self.steps} steps is kept as {path.name} in output/{folder.FOLDER}."
+        )
 
     def _flow(self) -> Flow:
         """Given or computed; refused where too little of it agrees."""
