@@ -15,7 +15,6 @@ from .maps import Maps, Size
 from .texture import Box, sample
 
 FRAMES_AT_ONCE = 4  # of what is rendered
-NOTHING = 1e-3  # share of an edit below which a pixel is not touched
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Atlas:
                 continue
             share = seen * self.sample(frames, k, layer.edited[None])
             drawn = (self.sample(frames, k) * light).clamp(0, 1)
-            found = torch.where(share > NOTHING, found + share * (drawn - clip), found)
+            found = found + share * (drawn - clip)
         return found.clamp(0, 1)
 
     def chunks(self) -> Iterator[list[int]]:

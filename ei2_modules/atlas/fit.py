@@ -187,8 +187,7 @@ class Fit:
         return (inner * inner.new_tensor([right, down])).flatten(0, 1).expand(count, -1, -1)
 
     def _on_device(self, clip: Tensor, frames: slice) -> Tensor:
-        """Of our own: what comes from ComfyUI may be of its inference mode."""
-        return clip[frames].to(self.device, copy=True)
+        return clip[frames].to(self.device)
 
     @torch.no_grad()
     def peek(self, t: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from .texture import sample_picture
 CELLS = 1, 2  # rows and columns of the splines: light is smooth
 SMOOTH = 1e-6
 UNIT = 12.5  # 2 % of light and more may be an outlier
-BLACK = 0.02  # added to colours: black says nothing of the light
+BLACK = 0.04  # a colour below says nothing of the light
 
 
 def chained_gains(frames: Tensor, flow: Flow) -> Tensor:
@@ -28,8 +28,9 @@ def chained_gains(frames: Tensor, flow: Flow) -> Tensor:
         here, moved = lattice.at(frames[t]), to_sampling(lattice.moved(t), flow.size)[None, None]
         there = sample_picture(frames[before : before + 1], moved)[0, :, 0]
         light = sample_picture(spline.surface(found[before], flow.size), moved)[0, :, 0]
-        target = (here + BLACK).log() - (there + BLACK).log() + light
-        found[t] = splines.fit(target.T[None], lattice.weight(t, always))
+        target = here.clamp(min=BLACK).log() - there.clamp(min=BLACK).log() + light
+        bright = torch.minimum(here, there).amin(0, keepdim=True) > BLACK
+        found[t] = splines.fit(target.T[None], lattice.weight(t, always) * bright)
     return torch.cat(found)
 
 
