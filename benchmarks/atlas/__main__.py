@@ -13,7 +13,6 @@ import argparse
 import torch
 
 from ei2_modules.atlas.fit import Fit
-from ei2_modules.atlas.options import MOTIONS as MAY
 from ei2_modules.atlas.options import PRESETS, FitOptions
 from ei2_modules.atlas.start import start
 from ei2_modules.motion.flow import flow_of
@@ -100,13 +99,12 @@ def main() -> None:
         for name in values.motions:
             rows.append(row(name, seed, values))
             print(report.table(rows[-1:]), flush=True)
-    if values.growth:
-        print("\n" + report.table(growth(values)))
     width, height = values.size
-    notes = (
-        f"{values.frames} frames of {width}x{height}; bend is fitted non-rigid ({MAY['non-rigid']}), the rest rigid",
-    )
-    report.publish(rows, values, notes)
+    notes = [f"{values.frames} frames of {width}x{height}; bend is fitted non-rigid, the rest rigid"]
+    for found in growth(values):
+        took = f"{found['s']:.3g} s, {found['growth']:.3g} times"
+        notes.append(f"slide, {found['frames']} frames: {took}; peak {found['peak MiB']} MiB")
+    report.publish(rows, values, tuple(notes))
 
 
 if __name__ == "__main__":
