@@ -1,9 +1,12 @@
 """The list of nodes ComfyUI is given."""
 
+from .atlas_files import LoadAtlas, SaveAtlas
 from .attention_control import AttentionControl, EditGuider
 from .attention_maps import AttentionMaps
 from .compare import Compare
 from .demo_model import DemoClip, LoadDemoModel
+from .edit_atlas import InspectAtlas, ReplaceAtlas
+from .fit_atlas import FitAtlas
 from .host.api import ComfyExtension
 from .host.files import weights_folder
 from .inflate_unet import InflateUNet
@@ -11,6 +14,7 @@ from .invert_video import InvertVideo
 from .load_clip import LoadClip
 from .null_text import NullTextInversion
 from .one_shot_tune import OneShotTune
+from .optical_flow import OpticalFlow
 from .prompt_edit import PromptEdit
 from .sampler import EI2DDIMSampler, EI2Sampler
 from .tuned_weights import LoadWeights, SaveWeights
@@ -34,6 +38,12 @@ NODES = [
     NullTextInversion,
     LoadClip,
     Compare,
+    OpticalFlow,
+    FitAtlas,
+    SaveAtlas,
+    LoadAtlas,
+    InspectAtlas,
+    ReplaceAtlas,
 ]
 
 

@@ -3,14 +3,16 @@
 from comfy_api.latest import ComfyExtension, io, ui
 
 __all__ = [
-    "CATEGORY", "CONTROL", "LOSS_MAP", "NULL_TEXT", "PROMPT_EDIT", "WEIGHTS", "ComfyExtension", "check_choices", "io",
-    "seed_input", "ui",
+    "ATLAS", "CATEGORY", "CONTROL", "FLOW", "LOSS_MAP", "NULL_TEXT", "PROMPT_EDIT", "WEIGHTS", "ComfyExtension",
+    "check_choices", "io", "seed_input", "ui",
 ]  # fmt: skip
 
 CATEGORY = "EI²"
 WEIGHTS = io.Custom("EI2_WEIGHTS")
 PROMPT_EDIT, CONTROL, NULL_TEXT = (io.Custom(f"EI2_{name}") for name in ("PROMPT_EDIT", "CONTROL", "NULL_TEXT"))
 LOSS_MAP = io.Custom("LOSS_MAP")
+ATLAS = io.Custom("EI2_ATLAS")
+FLOW = io.Custom("EI2_FLOW")
 
 
 def seed_input(default: int, tooltip: str) -> io.Int.Input:

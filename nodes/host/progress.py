@@ -61,8 +61,12 @@ class Progress:
 
         Raises the host's interrupt, and nothing that other packs' bars and previewers raise.
         """
+        self.advance_to(self.done + passes, latent, image)
+
+    def advance_to(self, done: int, latent: torch.Tensor | None = None, image: Image.Image | None = None) -> None:
+        """As `advance`, to a step that is counted elsewhere."""
         mm.throw_exception_if_processing_interrupted()
-        self.done += passes
+        self.done = done
         preview = None
         if image is not None:
             preview = ("JPEG", image, 512)

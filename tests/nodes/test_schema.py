@@ -48,6 +48,7 @@ def live_schemas() -> dict:
         patch.setattr(pack("nodes.host.files.weights_folder"), "list_files", list)
         patch.setattr(pack("nodes.host.resume.states"), "list_files", list)
         patch.setattr(pack("nodes.host.video_folder"), "list_files", list)
+        patch.setattr(pack("nodes.host.atlas.folder"), "list_files", list)
         return {(found := node.define_schema()).node_id: found for node in pack("nodes.extension").NODES}
 
 

@@ -27,6 +27,7 @@ def ways(folders):
         drawer, clip(2, channels=8), text_encoder.encode_from_tokens_scheduled(text_encoder.tokenize(""))
     )[0]
     drawn = {"model": drawer, "clip": text_encoder, "latent": inverted}
+    atlas_path = pack("nodes.host.atlas.folder").save(flat(), "a")
     return {
         "EI2InflateUNet": lambda: inflate(model(), weights=weights),
         "EI2OneShotTune": lambda: tune(inflate(model())),
@@ -36,6 +37,22 @@ def ways(folders):
         "EI2SaveWeights": lambda: run("tuned_weights.SaveWeights", weights=weights, file_name="a", folder="output/ei2"),
         "EI2LoadWeights": lambda: run("tuned_weights.LoadWeights", file_name=path.name),
         "EI2VideoMetrics": lambda: run("video_metrics.VideoMetrics", images=frames),
+        "EI2OpticalFlow": lambda: run(
+            "optical_flow.OpticalFlow", images=torch.rand(2, 16, 16, 3), method="auto", changing_light=False
+        ),
+        "EI2FitAtlas": lambda: run(
+            "fit_atlas.FitAtlas", images=still(), motion="rigid", preset="preview", seed=0, max_frames=9
+        ),
+        "EI2SaveAtlas": lambda: run("atlas_files.SaveAtlas", atlas=flat(), file_name="a"),
+        "EI2LoadAtlas": lambda: run("atlas_files.LoadAtlas", file_name=atlas_path.name),
+        "EI2InspectAtlas": lambda: run("edit_atlas.InspectAtlas", atlas=flat(), squares=4),
+        "EI2ReplaceAtlas": lambda: run(
+            "edit_atlas.ReplaceAtlas",
+            atlas=flat(),
+            picture=torch.ones(1, 4, 4, 3),
+            layer="foreground",
+            images=torch.rand(2, 8, 8, 3),
+        ),
         "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
         "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),
         "EI2PromptEdit": lambda: run("prompt_edit.PromptEdit", clip=text_encoder, caption="a circle", prompt="a star"),
@@ -59,6 +76,19 @@ def ways(folders):
             "compare.Compare", a=frames, b=frames, label_a="", label_b="", mode="difference", fps=8
         ),
     }
+
+
+def flat():
+    """An atlas of one layer."""
+    atlas, maps, texture = (pack(f"ei2_modules.atlas.{name}") for name in ("atlas", "maps", "texture"))
+    box = texture.Box(-1.0, -1.0, 1.0, 1.0, 6, 6)
+    plane = maps.Maps(torch.eye(3)[None, :2].repeat(2, 1, 1))
+    return atlas.Atlas((8, 8), (atlas.Layer(plane, box, torch.rand(3, 6, 6), torch.ones(6, 6, dtype=torch.bool)),), ())
+
+
+def still():
+    """A clip whose flow agrees."""
+    return torch.rand(1, 40, 40, 3).expand(2, -1, -1, -1)
 
 
 def test_nothing_of_the_host_is_replaced(ways, host_before):

@@ -17,14 +17,17 @@ ROOMS = {
     "__init__.py": ({"nodes"}, set()),
     "nodes": ({"nodes/host", "ei2_modules"}, STDLIB),
     "nodes/extension.py": ({"nodes", "nodes/host", "ei2_modules"}, STDLIB),
-    "nodes/host": ({"nodes/host", "ei2_modules"}, STDLIB | HOST | {"torch", "numpy", "PIL", "psutil"}),
+    "nodes/host": (
+        {"nodes/host", "ei2_modules"},
+        STDLIB | HOST | {"torch", "numpy", "PIL", "psutil", "torchvision", "cv2"},
+    ),
     "ei2_modules": ({"ei2_modules"}, STDLIB | {"torch", "einops", "safetensors", "numpy", "kornia", "av", "PIL"}),
 }
 
 # Inside a room arrows run downwards only: a folder or file uses its own folder and what stands below it.
 FLOORS = {
     "ei2_modules": [
-        ["tuning", "metrics", "demo"],
+        ["tuning", "metrics", "demo", "atlas"],
         ["inflation", "motion"],
         ["config"],
         ["attention"],
@@ -34,13 +37,13 @@ FLOORS = {
     ],
     "nodes/host": [
         ["null_text"],
-        ["resume"],
+        ["resume", "atlas"],
         ["tuning"],
         ["sampling"],
         ["control"],
         ["inflating", "video_folder", "comparison"],
-        ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model"],
-        ["api", "attempt", "controlnets", "precision", "prompt_graph", "side_by_side", "__init__"],
+        ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model", "optical_flow"],
+        ["api", "attempt", "controlnets", "images", "precision", "prompt_graph", "side_by_side", "__init__"],
     ],
 }
 

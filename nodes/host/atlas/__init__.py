@@ -1,0 +1,1 @@
+"""Layered atlases inside the host: fitting them, and their files."""

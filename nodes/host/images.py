@@ -1,0 +1,29 @@
+"""IMAGE and MASK of the host as frames of the method, and back."""
+
+from torch import Tensor
+
+from ...ei2_modules.errors import EI2Error
+
+
+def frames_of(images: Tensor, name: str) -> Tensor:
+    """IMAGE (n, h, w, c) -> (n, 3, h, w) in 0..1; alpha is left out, grey becomes RGB. Raises EI2Error."""
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+        shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise EI2Error(f"{name} is {shape}: frames as (n, height, width, 3) are needed. Wire an IMAGE.")
+    if not len(images):
+        raise EI2Error(f"{name} holds no frame.")
+    frames = images.float().movedim(-1, 1)[:, :3]
+    return frames.expand(-1, 3, -1, -1).clamp(0, 1) if frames.shape[1] == 1 else frames.clamp(0, 1)
+
+
+def image_of(frames: Tensor) -> Tensor:
+    """(n, 3, h, w) -> IMAGE."""
+    return frames.movedim(1, -1).contiguous()
+
+
+def masks_of(masks: Tensor, name: str) -> Tensor:
+    """MASK (h, w) or (n, h, w) -> (n, h, w). Raises EI2Error."""
+    if not isinstance(masks, Tensor) or masks.ndim not in (2, 3, 4) or (masks.ndim == 4 and masks.shape[1] != 1):
+        shape = tuple(masks.shape) if isinstance(masks, Tensor) else type(masks).__name__
+        raise EI2Error(f"{name} is {shape}: (height, width), or one a frame, is needed. Wire a MASK.")
+    return masks.float().reshape(-1, *masks.shape[-2:])
