@@ -1,7 +1,7 @@
 """'Save Video Atlas' and 'Load Video Atlas'."""
 
 from ..ei2_modules.atlas.checks import checked_clip
-from .host.api import ATLAS, CATEGORY, io, ui
+from .host.api import ATLAS, CATEGORY, io, schema, ui
 from .host.atlas import folder
 from .host.images import frames_of
 
@@ -9,8 +9,9 @@ from .host.images import frames_of
 class SaveAtlas(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2SaveAtlas",
+            search="stable video, save atlas",
             display_name="Save Video Atlas",
             category=CATEGORY,
             description="Writes an atlas as one safetensors file in output/ei2_atlas: pictures, alpha, and the "
@@ -38,8 +39,9 @@ class SaveAtlas(io.ComfyNode):
 class LoadAtlas(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2LoadAtlas",
+            search="stable video, load atlas",
             display_name="Load Video Atlas",
             category=CATEGORY,
             description="Reads an atlas and checks it whole.",

@@ -2,7 +2,7 @@
 
 from ..ei2_modules.attention.control.options import CUSTOM, KINDS, SOURCES, ControlOptions
 from .host import conditioning
-from .host.api import CATEGORY, CONTROL, NULL_TEXT, PROMPT_EDIT, check_choices, io
+from .host.api import CATEGORY, CONTROL, NULL_TEXT, PROMPT_EDIT, check_choices, io, schema
 from .host.control.guider import Control
 from .host.inflating.inflate import inflated_of
 from .host.progress import show_text
@@ -13,8 +13,10 @@ from .host.sampling.inverted import read_inverted
 class AttentionControl(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2AttentionControl",
+            search="prompt to prompt, video p2p, vid2vid-zero, fatezero, attention injection",
+            expert="cross_share, self_share, temporal_share, feature_share, blend_threshold, noise_share",
             display_name="Attention Control",
             category=CATEGORY,
             description="Lets an edit take its attention from the clip, so that things stay where they are. Wire it "
@@ -69,8 +71,9 @@ class AttentionControl(io.ComfyNode):
 class EditGuider(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2EditGuider",
+            search="prompt to prompt, guider, video edit",
             display_name="EI² Edit Guider",
             category=CATEGORY,
             description="Attention control as a GUIDER for SamplerCustomAdvanced, with the sigmas of EI² DDIM Sampler "

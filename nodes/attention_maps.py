@@ -2,7 +2,7 @@
 
 from ..ei2_modules.attention.control.words import words_in
 from ..ei2_modules.errors import EI2Error
-from .host.api import CATEGORY, io
+from .host.api import CATEGORY, io, schema
 from .host.control.looking import LookingEverywhere
 from .host.control.texts import read_text
 from .host.control.word_pictures import word_pictures
@@ -14,8 +14,9 @@ from .host.sampling.inverted import read_inverted
 class AttentionMaps(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2AttentionMaps",
+            search="cross attention, heat map, word mask, daam",
             display_name="Attention Maps",
             category=CATEGORY,
             description="Shows where the model sees each word of a text in the clip, for every frame and every block "

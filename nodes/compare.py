@@ -1,7 +1,7 @@
 """'EI² Compare': two to four clips beside each other, behind a line to drag, or as differences."""
 
 from .host import comparison
-from .host.api import CATEGORY, check_choices, io
+from .host.api import CATEGORY, check_choices, io, schema
 from .host.files import looping_video
 from .host.progress import show_text
 
@@ -13,8 +13,9 @@ LABEL = "What stands above the clip of this letter; a second line is drawn small
 class Compare(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2Compare",
+            search="compare, before after, side by side, wipe, slider, grid, difference",
             display_name="EI² Compare",
             category=CATEGORY,
             description="Two to four clips with labels: side by side, behind a line that wipes over them and that you "

@@ -3,7 +3,7 @@
 from ..ei2_modules.demo import clips, scenes, vocabulary
 from ..ei2_modules.errors import EI2Error
 from .host import demo_model
-from .host.api import CATEGORY, check_choices, io
+from .host.api import CATEGORY, check_choices, io, schema
 
 DEMO = f"{CATEGORY}/demonstration"
 
@@ -11,8 +11,9 @@ DEMO = f"{CATEGORY}/demonstration"
 class LoadDemoModel(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2LoadDemoModel",
+            search="demo, example, miniature, checkpoint",
             display_name="Load EI² Demo Model",
             category=DEMO,
             description="A demonstration: a miniature text-to-image model that comes with the pack. It draws coloured "
@@ -38,8 +39,9 @@ class LoadDemoModel(io.ComfyNode):
 class DemoClip(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2DemoClip",
+            search="demo, example, test video",
             display_name="EI² Demo Clip",
             category=DEMO,
             description="A demonstration: a rendered clip of a moving shape, with its caption and the shape's true "

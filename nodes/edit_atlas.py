@@ -2,7 +2,7 @@
 
 from ..ei2_modules.atlas.checks import checked_clip
 from ..ei2_modules.errors import EI2Error
-from .host.api import ATLAS, CATEGORY, check_choices, io
+from .host.api import ATLAS, CATEGORY, check_choices, io, schema
 from .host.atlas import pictures
 from .host.images import frames_of, masks_of
 from .host.progress import show_text
@@ -14,8 +14,9 @@ MOST_SQUARES = 200
 class ReplaceAtlas(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2ReplaceAtlas",
+            search="stable video, paint, logo, atlas",
             display_name="Replace Atlas Picture",
             category=CATEGORY,
             description="Puts an edited picture in the place of a layer's: what is painted there follows the clip. "
@@ -57,8 +58,9 @@ class ReplaceAtlas(io.ComfyNode):
 class InspectAtlas(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2InspectAtlas",
+            search="stable video, checkerboard, atlas",
             display_name="Inspect Video Atlas",
             category=CATEGORY,
             description="Draws a checkerboard on the layers and moves it with the clip: squares that swim are maps "

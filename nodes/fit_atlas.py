@@ -1,7 +1,7 @@
 """'Fit Video Atlas': a clip as layers, each of them one picture."""
 
 from ..ei2_modules.atlas.options import MASKS, MOTIONS, PRESETS, FitOptions
-from .host.api import ATLAS, CATEGORY, FLOW, check_choices, io, seed_input
+from .host.api import ATLAS, CATEGORY, FLOW, check_choices, io, schema, seed_input
 from .host.atlas.fit_run import FitJob, FitRun
 from .host.atlas.pictures import alpha_of, clip_of, picture_of
 
@@ -9,8 +9,9 @@ from .host.atlas.pictures import alpha_of, clip_of, picture_of
 class FitAtlas(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2FitAtlas",
+            search="stable video, layered neural atlas, nla, unwrap",
             display_name="Fit Video Atlas",
             category=CATEGORY,
             description="Unwraps a clip into one picture of its foreground and one of its background, with maps from "

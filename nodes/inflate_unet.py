@@ -10,15 +10,17 @@ from ..ei2_modules.config import (
     TEMPORAL_MODULES,
     InflateOptions,
 )
-from .host.api import CATEGORY, WEIGHTS, check_choices, io, seed_input
+from .host.api import CATEGORY, WEIGHTS, check_choices, io, schema, seed_input
 from .host.inflating.inflate import inflate
 
 
 class InflateUNet(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2InflateUNet",
+            search="video edit, video to video, inflate, temporal, tune a video",
+            expert="temporal_module, attention, stam_init, seed, allow_mismatch, group_norm",
             display_name="Inflate UNet to EI²",
             category=CATEGORY,
             description="Lets an image model (SD1.x, SD2.x, SDXL) see all frames of a clip at once: frame attention in "

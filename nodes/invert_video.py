@@ -2,7 +2,7 @@
 
 from ..ei2_modules.diffusion.schedule import ddim_schedule
 from .host import conditioning, plots
-from .host.api import CATEGORY, io
+from .host.api import CATEGORY, io, schema
 from .host.inflating.inflate import inflated_of
 from .host.inflating.unet import sigma_table
 from .host.progress import show_text
@@ -13,8 +13,10 @@ from .host.sampling.round_trip import invert_and_check
 class InvertVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2InvertVideo",
+            search="invert, ddim inversion, unsample, noise",
+            expert="fixed_point_iterations",
             display_name="DDIM Invert Video",
             category=CATEGORY,
             description="Runs the clip backwards into noise on the published DDIM grid, then samples it back once "

@@ -3,15 +3,16 @@
 from ..ei2_modules.video.clip import Wanted
 from ..ei2_modules.video.fit import FITS
 from .host import video_folder
-from .host.api import CATEGORY, check_choices, io
+from .host.api import CATEGORY, check_choices, io, schema
 
 
 class LoadClip(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         default = Wanted()
-        return io.Schema(
+        return schema(
             node_id="EI2LoadClip",
+            search="load video, frames, video edit",
             display_name="EI² Load Clip",
             category=CATEGORY,
             description="Loads a few frames of a part of a video, upright and in sizes that fit the VAE, and says what "

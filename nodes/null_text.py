@@ -1,7 +1,7 @@
 """'Null-Text Inversion': an empty text for each step, with which a guided sampling leads back to the clip."""
 
 from ..ei2_modules.diffusion.null_text import NullTextOptions
-from .host.api import CATEGORY, NULL_TEXT, check_choices, io
+from .host.api import CATEGORY, NULL_TEXT, check_choices, io, schema
 from .host.null_text import unfinished
 from .host.null_text.job import cfg_fault, make_job
 from .host.null_text.report import report, summary
@@ -16,8 +16,9 @@ ALL, LAST_HALF = "all", "last half"
 class NullTextInversion(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2NullText",
+            search="null text inversion, invert, unsample, reconstruct",
             display_name="Null-Text Inversion",
             category=CATEGORY,
             description="Fits the empty text of every step, so that sampling under guidance leads back to the inverted "

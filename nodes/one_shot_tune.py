@@ -4,7 +4,7 @@ import logging
 
 from ..ei2_modules.config import WINDOW, TuningOptions
 from .host import conditioning
-from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io, seed_input
+from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io, schema, seed_input
 from .host.conditioning import Texts
 from .host.inflating.animatediff import refuse_motion
 from .host.inflating.foreign import refuse_foreign_attention
@@ -21,8 +21,10 @@ from .host.tuning.run import TuningJob, TuningRun
 class OneShotTune(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2OneShotTune",
+            search="tune a video, fine-tune, train, one shot",
+            expert="precision, gradient_checkpointing, resume, preview_every, autosave_every, window",
             display_name="One-Shot Tune",
             category=CATEGORY,
             description="Tunes the query projections and the temporal modules on one clip and its caption, so that "

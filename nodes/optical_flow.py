@@ -2,7 +2,7 @@
 
 from ..ei2_modules.motion.flow import colours, flow_of
 from .host import optical_flow
-from .host.api import CATEGORY, FLOW, check_choices, io
+from .host.api import CATEGORY, FLOW, check_choices, io, schema
 from .host.images import frames_of, image_of
 from .host.progress import Progress, show_text, to_pil
 
@@ -10,8 +10,9 @@ from .host.progress import Progress, show_text, to_pil
 class OpticalFlow(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2OpticalFlow",
+            search="optical flow, raft, farneback, motion",
             display_name="Optical Flow",
             category=CATEGORY,
             description="Where every pixel of a frame goes in the next one, and back, and where both agree: what Fit "

@@ -1,6 +1,6 @@
 """'Prompt Edit': what a clip shows and what it shall show, word by word."""
 
-from .host.api import CATEGORY, PROMPT_EDIT, io
+from .host.api import CATEGORY, PROMPT_EDIT, io, schema
 from .host.control.prompt_edit import describe, make_prompt_edit
 from .host.progress import show_text
 
@@ -8,8 +8,10 @@ from .host.progress import show_text
 class PromptEdit(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2PromptEdit",
+            search="prompt to prompt, caption, video edit, word swap",
+            expert="weights",
             display_name="Prompt Edit",
             category=CATEGORY,
             description="Encodes the clip's caption and the new prompt, and finds which word of one takes the place of "

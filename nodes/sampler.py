@@ -1,19 +1,21 @@
 """'EI² Sampler': the edit, in one node; and 'EI² DDIM Sampler', the same steps for SamplerCustomAdvanced."""
 
 from .host import conditioning
-from .host.api import CATEGORY, CONTROL, io, seed_input
+from .host.api import CATEGORY, CONTROL, io, schema, seed_input
 from .host.inflating.inflate import inflated_of
 from .host.progress import Progress
 from .host.sampling import run as sampling
 from .host.sampling.controlled import controlled_guider
-from .host.sampling.inverted import read_inverted
+from .host.sampling.inverted import partway, read_inverted
 
 
 class EI2Sampler(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2Sampler",
+            search="video edit, video to video, vid2vid, ksampler, sample",
+            expert="eta, steps, allow_mismatch",
             display_name="EI² Sampler",
             category=CATEGORY,
             description="Samples the inverted noise back under a new prompt: the edited clip.",
@@ -33,20 +35,35 @@ class EI2Sampler(io.ComfyNode):
                 CONTROL.Input(
                     "control", optional=True, tooltip="From Attention Control: the edit follows the clip's attention."
                 ),
+                _strength(),
             ],
             outputs=[io.Latent.Output(display_name="LATENT", tooltip="The edited clip, for VAE Decode.")],
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, positive, negative, latent, cfg, seed, eta, steps=0, allow_mismatch=False, control=None):
+    def execute(
+        cls,
+        model,
+        positive,
+        negative,
+        latent,
+        cfg,
+        seed,
+        eta,
+        steps=0,
+        allow_mismatch=False,
+        control=None,
+        strength=1.0,
+    ):
         inflated = inflated_of(model, "EI² Sampler")
         start = read_inverted(model, inflated, latent, steps, allow_mismatch)
         conditioning.check(positive, "positive", inflated.spec)
         conditioning.check(negative, "negative", inflated.spec)
-        callback = Progress(model, start.schedule.steps).callback()
+        samples, schedule = partway(model, start, strength)
+        callback = Progress(model, schedule.steps).callback()
         guider = control and controlled_guider(model, inflated, control, start, positive, cfg, "EI² Sampler")
         edited = sampling.sample(
-            model, start.samples, positive, negative, cfg, start.schedule, callback, eta, seed, start.kept, guider
+            model, samples, positive, negative, cfg, schedule, callback, eta, seed, start.kept, guider
         )
         return io.NodeOutput(start.sampled(edited))
 
@@ -54,8 +71,10 @@ class EI2Sampler(io.ComfyNode):
 class EI2DDIMSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2DDIMSampler",
+            search="ddim, sampler, sigmas",
+            expert="eta, steps, allow_mismatch",
             display_name="EI² DDIM Sampler",
             category=CATEGORY,
             description="The EI² Sampler's steps as SAMPLER and SIGMAS for SamplerCustomAdvanced with Disable Noise: "
@@ -67,18 +86,25 @@ class EI2DDIMSampler(io.ComfyNode):
                 _eta(),
                 _steps(),
                 _allow_mismatch(),
+                _strength(),
             ],
             outputs=[
                 io.Sampler.Output(display_name="SAMPLER", tooltip="For SamplerCustomAdvanced."),
                 io.Sigmas.Output(display_name="SIGMAS", tooltip="The inversion's own grid, downwards."),
+                io.Latent.Output(
+                    display_name="LATENT",
+                    tooltip="For SamplerCustomAdvanced, where strength is below 1: what it begins at.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, model, latent, seed, eta, steps=0, allow_mismatch=False):
+    def execute(cls, model, latent, seed, eta, steps=0, allow_mismatch=False, strength=1.0):
         inflated = inflated_of(model, "EI² DDIM Sampler")
         start = read_inverted(model, inflated, latent, steps, allow_mismatch)
-        return io.NodeOutput(sampling.ddim_sampler(eta, seed, start.kept), start.schedule.descending)
+        samples, schedule = partway(model, start, strength)
+        sampler = sampling.ddim_sampler(eta, seed, start.kept)
+        return io.NodeOutput(sampler, schedule.descending, {**latent, "samples": samples})
 
 
 def _eta():
@@ -101,4 +127,12 @@ def _allow_mismatch():
         "allow_mismatch", default=False, optional=True,
         tooltip="Off: a latent inverted with another checkpoint, prediction type or schedule is refused, because the "
         "clip would not come back. On: only a warning in the log.",
+    )  # fmt: skip
+
+
+def _strength():
+    return io.Float.Input(
+        "strength", default=1.0, min=0.0, max=1.0, step=0.05, round=0.001, optional=True,
+        tooltip="1: from the noise. Below, the edit begins part of the way down the inversion and keeps more of the "
+        "clip: at 0.6, of 50 steps the last 30.",
     )  # fmt: skip

@@ -1,14 +1,15 @@
 """'Save EI² Weights' and 'Load EI² Weights'."""
 
-from .host.api import CATEGORY, WEIGHTS, check_choices, io, ui
+from .host.api import CATEGORY, WEIGHTS, check_choices, io, schema, ui
 from .host.files import weights_folder
 
 
 class SaveWeights(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2SaveWeights",
+            search="save weights, tuned weights",
             display_name="Save EI² Weights",
             category=CATEGORY,
             description="Writes tuned weights as one safetensors file (297 MB for SD1.5), and a run card (JSON) beside "
@@ -43,8 +44,9 @@ class SaveWeights(io.ComfyNode):
 class LoadWeights(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2LoadWeights",
+            search="load weights, tuned weights",
             display_name="Load EI² Weights",
             category=CATEGORY,
             description="Reads a tuned-weight file and checks it whole. Wire it to Inflate UNet to EI², or to "

@@ -5,15 +5,16 @@ It stands beside Save Video and must never stop it: a figure that cannot be give
 
 from ..ei2_modules.metrics.figures import check_image
 from ..ei2_modules.metrics.report import measure
-from .host.api import CATEGORY, io
+from .host.api import CATEGORY, io, schema
 from .host.clip_embeddings import embeddings
 
 
 class VideoMetrics(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return io.Schema(
+        return schema(
             node_id="EI2VideoMetrics",
+            search="psnr, flicker, consistency, quality, clip score",
             display_name="EI² Video Metrics",
             category=CATEGORY,
             description="Measures a clip: CLIP frame consistency, text alignment, motion, warp error and PSNR to the "

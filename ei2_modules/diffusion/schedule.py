@@ -31,8 +31,15 @@ class Schedule:
 
     @property
     def descending(self) -> Tensor:
-        """For sampling, down to abar_0 and not to zero."""
-        return self.sigmas.flip(0)
+        """For sampling, down to abar_0 and not to zero; empty for no steps, as ComfyUI has it."""
+        return self.sigmas.flip(0) if self.steps else self.sigmas[:0]
+
+    def part(self, strength: float) -> "Schedule":
+        """Its clean end: the steps that an edit of this strength, 0 to 1, takes. Raises EI2Error outside them."""
+        if not 0 <= strength <= 1:
+            raise EI2Error(f"strength is {strength}: it must be 0 (the clip as it is) to 1 (all steps).")
+        steps = round(strength * self.steps)
+        return Schedule(self.timesteps[:steps], self.sigmas[: steps + 1])
 
 
 def ddim_timesteps(steps: int, train_steps: int = 1000) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from comfy_api.latest import ComfyExtension, io, ui
 
 __all__ = [
     "ATLAS", "CATEGORY", "CONTROL", "FLOW", "LOSS_MAP", "NULL_TEXT", "PROMPT_EDIT", "WEIGHTS", "ComfyExtension",
-    "check_choices", "io", "seed_input", "ui",
+    "check_choices", "io", "schema", "seed_input", "ui",
 ]  # fmt: skip
 
 CATEGORY = "EI²"
@@ -13,6 +13,21 @@ PROMPT_EDIT, CONTROL, NULL_TEXT = (io.Custom(f"EI2_{name}") for name in ("PROMPT
 LOSS_MAP = io.Custom("LOSS_MAP")
 ATLAS = io.Custom("EI2_ATLAS")
 FLOW = io.Custom("EI2_FLOW")
+
+
+def schema(search: str, expert: str = "", **fields) -> io.Schema:
+    """io.Schema, with what is newer than ComfyUI 0.3.75 where the host knows it.
+
+    search: words by which the node search shall find the node beside its name, split by commas. expert: ids of inputs
+    that are folded away until they are asked for.
+    """
+    found = io.Schema(**fields)
+    if hasattr(found, "search_aliases"):
+        found.search_aliases = ["ei2", *search.split(", ")]
+    for item in found.inputs:
+        if item.id in expert.split(", ") and hasattr(item, "advanced"):
+            item.advanced = True
+    return found
 
 
 def seed_input(default: int, tooltip: str) -> io.Int.Input:

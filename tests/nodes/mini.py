@@ -67,14 +67,15 @@ def plain_sample(m, seed=5, frames=3, steps=3, size=8, text=caption):
     return nodes.common_ksampler(m, seed, steps, 3.0, "euler", "normal", text(), text(3), latent)[0]["samples"]
 
 
-def custom_advanced(m, latent, sampler, sigmas, cfg=3.0):
-    """The LATENT of the stock SamplerCustomAdvanced with Disable Noise."""
+def custom_advanced(m, latent, sampler, sigmas, cfg=3.0, guider=None):
+    """The LATENT of the stock SamplerCustomAdvanced with Disable Noise. guider: another than the host's own."""
     import comfy.samplers
     import comfy_extras.nodes_custom_sampler as custom
 
-    guider = comfy.samplers.CFGGuider(m)
-    guider.set_conds(caption(), caption(3))
-    guider.set_cfg(cfg)
+    if guider is None:
+        guider = comfy.samplers.CFGGuider(m)
+        guider.set_conds(caption(), caption(3))
+        guider.set_cfg(cfg)
     out = custom.SamplerCustomAdvanced.execute(custom.DisableNoise.execute().args[0], guider, sampler, sigmas, latent)
     return out.args[0]
 

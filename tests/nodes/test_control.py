@@ -38,7 +38,7 @@ def one_step(m, latent, chosen, **options):
     seen = []
     original = control.ControlledGuider.predict_noise
     found.predict_noise = lambda *args, **kwargs: seen.append(original(found, *args, **kwargs)) or seen[-1]
-    sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
+    sampler, sigmas, _ = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
     samples = latent["samples"]
     found.sample(torch.zeros_like(samples), samples, sampler, sigmas[:2], disable_pbar=True)
     return seen[0]
@@ -88,7 +88,7 @@ def by_hand(m, latent, edit, cross, own, weights=None):
         made = Guider(clone)
         made.set_conds(*conds)
         made.set_cfg(3.0 if conds[0] is PROMPT else 1.0)
-        sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
+        sampler, sigmas, _ = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
         made.sample(torch.zeros_like(latent["samples"]), latent["samples"], sampler, sigmas[:2], disable_pbar=True)
         return found[0]
 
@@ -192,7 +192,7 @@ def test_windows_that_see_each_other():
 def custom(m, latent, chosen, sampler=None, sigmas=None):
     import comfy_extras.nodes_custom_sampler as nodes
 
-    ours, grid = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
+    ours, grid, _ = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
     sampler, sigmas = sampler or ours, grid if sigmas is None else sigmas
     noise = nodes.DisableNoise.execute().args[0]
     out = nodes.SamplerCustomAdvanced.execute(noise, guider(m, latent, chosen), sampler, sigmas, latent)

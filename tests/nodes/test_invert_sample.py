@@ -121,7 +121,7 @@ def test_sampler_level_path_is_bit_identical(eta, prediction):
     """EI² DDIM Sampler through SamplerCustomAdvanced: tolerance 0."""
     m = smooth(prediction)
     noise, _ = invert(m, steps=5)
-    sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=4, eta=eta)
+    sampler, sigmas, _ = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=4, eta=eta)
     assert torch.equal(
         custom_advanced(m, noise, sampler, sigmas)["samples"], sample(m, noise, cfg=3.0, seed=4, eta=eta)
     )
@@ -131,7 +131,7 @@ def test_stock_euler_differs_by_the_scale_at_abar_0_alone():
     """Same sigmas, stock euler: the VE latent at abar_0, which is ours times sqrt(1 + sigma_0²) = 1.000425."""
     m = smooth()
     noise, _ = invert(m, steps=5)
-    _, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=0, eta=0.0)
+    _, sigmas, _ = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=0, eta=0.0)
     stock = custom_advanced(m, noise, comfy.samplers.sampler_object("euler"), sigmas)["samples"]
     scale = float((1 + sigmas[-1] ** 2).sqrt())
     assert scale == pytest.approx(1.000425, abs=1e-6)

@@ -96,7 +96,7 @@ def test_the_model_sees_the_source_of_every_step(m, noise, monkeypatch):
 
 def by_sampler(m, latent, seed=0, eta=0.0):
     """SamplerCustomAdvanced with EI² DDIM Sampler."""
-    sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=seed, eta=eta)
+    sampler, sigmas, _ = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=seed, eta=eta)
     return custom_advanced(m, latent, sampler, sigmas, GUIDANCE)["samples"]
 
 
@@ -111,7 +111,7 @@ def test_the_samplers_agree(m, noise, eta):
 def test_a_part_of_the_steps_leaves_the_rest_to_another_sampler(m, noise, masks, step):
     """Split Sigmas: the first part hands on its leftover noise, and beside the mask the source with as much of it."""
     latent = noise if masks is None else masked(noise, masks)
-    sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
+    sampler, sigmas, _ = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
     whole = custom_advanced(m, latent, sampler, sigmas, GUIDANCE)["samples"]
     for part in custom.SplitSigmas.execute(sigmas, step).args:
         latent = custom_advanced(m, latent, sampler, part, GUIDANCE)

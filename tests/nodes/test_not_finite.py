@@ -38,7 +38,7 @@ def spoil(monkeypatch, m, call, frame, value=NAN, dtype=torch.float32):
 
 
 def by_sampler(m, latent):
-    sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
+    sampler, sigmas, _ = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
     return custom_advanced(m, latent, sampler, sigmas, cfg=1.0)
 
 

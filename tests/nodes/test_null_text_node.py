@@ -58,7 +58,7 @@ def sampled(m, latent, fitted):
     guider.fitted = fitted
     guider.set_conds(caption(), caption(EMPTY))
     guider.set_cfg(fitted.cfg)
-    sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
+    sampler, sigmas, _ = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
     noise = latent["samples"]
     return guider.sample(torch.zeros_like(noise), noise, sampler, sigmas, disable_pbar=True)
 

@@ -20,7 +20,7 @@ def far(a, b):
 
 def by_sampler(m, latent):
     """SamplerCustomAdvanced at guidance 1."""
-    sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
+    sampler, sigmas, _ = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
     return custom_advanced(m, latent, sampler, sigmas, cfg=1.0)["samples"]
 
 

@@ -79,7 +79,7 @@ def test_rows_that_do_not_fit_the_frames(text, lines, caplog):
 WAYS = {
     "EI² Sampler": sample,
     "EI² DDIM Sampler": lambda m, latent: custom_advanced(
-        m, latent, *run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
+        m, latent, *run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)[:2]
     ),
 }
 

@@ -5,8 +5,10 @@ Only fields that every supported ComfyUI has. After a change on purpose (new inp
     UPDATE_SCHEMA=1 python dev.py test tests/nodes/test_schema.py
 """
 
+import inspect
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,22 @@ def test_every_node_is_complete(node_id):
     optional = [bool(i.optional) for i in inputs]
     assert optional == sorted(optional), "required inputs come before optional ones"
     assert len({i.id for i in inputs}) == len(inputs)
+
+
+@pytest.mark.parametrize("node", pack("nodes.extension").NODES, ids=list(LIVE))
+def test_a_newer_host_finds_and_folds(node, monkeypatch, folders):
+    """What ComfyUI 0.3.75 does not know, on a host that does."""
+    io = pack("nodes.host.api").io
+    monkeypatch.setattr(io.Schema, "search_aliases", None, raising=False)
+    monkeypatch.setattr(io.Input, "advanced", None, raising=False)
+    found = node.define_schema()
+    assert found.search_aliases[0] == "ei2"  # nobody types the superscript
+    assert len(found.search_aliases) > 1
+    assert found.search_aliases == [words.strip() for words in found.search_aliases]
+    expert = re.search('expert="(.*)"', inspect.getsource(node.define_schema))
+    wanted = expert[1].split(", ") if expert else []
+    assert [item.id for item in found.inputs if item.advanced] == [i.id for i in found.inputs if i.id in wanted]
+    assert set(wanted) <= {item.id for item in found.inputs}, "an id that is no input"
 
 
 @pytest.mark.parametrize("node_id", LIVE)

@@ -81,7 +81,7 @@ def test_independent_frames_do_not_care_about_windows():
 def test_the_samplers_agree_on_a_long_clip():
     m = smooth()
     noise = invert(m, clip(LONG), steps=4)[0]
-    sampler, sigmas = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=0, eta=0.0)
+    sampler, sigmas, _ = run("sampler.EI2DDIMSampler", model=m, latent=noise, seed=0, eta=0.0)
     assert torch.equal(custom_advanced(m, noise, sampler, sigmas, cfg=2.0)["samples"], sample(m, noise, cfg=2.0))
 
 

@@ -17,6 +17,7 @@ from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ..inflating.keys import OURS
+from ..progress import warn
 from .hooks import carrying, with_hooks
 from .looking import Looking, looks
 from .null_text import FittedNullText
@@ -79,7 +80,10 @@ class ControlledGuider(comfy.samplers.CFGGuider):
             self.blend = LocalBlend(len(x), size, threshold, dilation, levels(self.model_patcher))
         if options.fuse_threshold and self.control.edit.blend.source:  # else all of it is the source's
             self.fused = self._seen(x, options.fuse_threshold, True, extra_args)
-        if not options.noise_share or float(sigmas[0]) < float(self.sigmas[-1]) * (1 - SAME_SIGMA):
+        if not options.noise_share:
+            return x
+        if self._place(sigmas) < schedule.steps:
+            warn("The noise of the old shape stays, because sampling begins part of the way down: it is less renewed.")
             return x
         mask = self._seen(x, options.noise_threshold, False, extra_args)
         noise = moving_noise(mask.cpu(), x.shape[1], torch.Generator().manual_seed(extra_args["seed"] or 0))

@@ -8,7 +8,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 
 from ....ei2_modules.diffusion.masked_edit import SourceOutsideMask
-from ....ei2_modules.diffusion.schedule import Schedule, ddim_schedule
+from ....ei2_modules.diffusion.schedule import Schedule, ddim_schedule, vp_scale
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.files.fingerprint import distance
 from ..inflating.inflate import Inflated
@@ -58,6 +58,27 @@ def read_inverted(model: ModelPatcher, inflated: Inflated, latent: dict, steps: 
         )
     trajectory = None if None in found.frames else inversion.trajectory.of(found.frames)
     return Inverted(latent, samples, schedule, kept, trajectory)
+
+
+def partway(model: ModelPatcher, start: Inverted, strength: float) -> tuple[torch.Tensor, Schedule]:
+    """Where an edit of this strength begins: latents of the inversion, in the LATENT scale, and the steps left.
+
+    Raises EI2Error where they are not known, and for a strength outside 0..1.
+    """
+    schedule = start.schedule.part(strength)
+    if schedule.steps == start.schedule.steps:
+        return start.samples, schedule
+    if start.trajectory is None:
+        raise EI2Error(
+            f"strength is {strength:g}, and this latent does not have the way that its clip was inverted along: Save "
+            "Latent drops it, and frames that were changed or joined later have none. Wire the latent of DDIM Invert "
+            "Video, or set strength to 1."
+        )
+    x = start.trajectory[schedule.steps]
+    if schedule.steps == 0:
+        warn(f"strength {strength:g} of {start.schedule.steps} steps leaves none: the clip comes back as it is.")
+        x = x / vp_scale(schedule.sigmas[0])  # as after a last step
+    return model.model.process_latent_out(x), schedule
 
 
 def _refuse_mask(latent: dict) -> None:
