@@ -109,6 +109,12 @@ def test_a_help_page_names_pages_that_exist(page):
     assert [name for name in re.findall(r"\b(?:docs/\w+|[A-Z]+)\.md\b", read(page)) if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("web/")])
+def test_a_help_page_fits_the_narrow_panel(page):
+    """It is 285 pixels wide: of a table with three columns one would lie outside."""
+    assert [row for row in rows(read(page)) if len(row.strip().strip("|").split("|")) > 2] == []
+
+
 def test_the_map_of_equations_names_what_is_defined():
     page = "docs/method.md"
     assert len(re.findall(r"\.py\) `\w+`", read(page))) > 10

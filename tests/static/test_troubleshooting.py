@@ -22,7 +22,7 @@ def quotes(page: str) -> list[str]:
     found, inside, faults = [], False, False
     for line in page.splitlines():
         faults = line == "## Common faults" if line.startswith("## ") else faults
-        item = re.match("- (?:Log: )?(`[^`]+`(?:, `[^`]+`)*):", line) if faults else None
+        item = re.match("- (?:Log: |Note: )?(`[^`]+`(?:, `[^`]+`)*):", line) if faults else None
         found += re.findall("`([^`]+)`", item[1]) if item else []
         first = line.split("|")[1].strip() if line.startswith("|") else ""
         inside = first.startswith("message") or (inside and bool(first))
