@@ -21,11 +21,12 @@ from .controlling import (
     prompt_edit,
 )  # fmt: skip
 from .mini import caption, clip, controlled, controlnet, hints, inflate, model, pack, plain_sample, run
-from .other_nodes import NODES
+from .other_nodes import NODES, compiled
 
 maps = pack("ei2_modules.attention.control.maps")
 PER_FRAME = {"mode": "custom", "attention": "per-frame", "temporal_module": "none"}
 SHARES = {"cross_share": 0.8, "self_share": 0.6}
+SMALL = {"channel_mult": [1], "num_res_blocks": [1], "transformer_depth": [1], "transformer_depth_output": [1, 1]}
 
 
 def smooth(**options):
@@ -476,3 +477,16 @@ def test_inverted_under_another_text_is_said(caplog):
     for text in (OWN_TEXT, NOTHING):
         edited(m, controlling.invert(m, None, text, steps=2)[0], controls(**SHARES))
     assert "another text" not in caplog.text
+
+
+def test_compiled_is_the_same():
+    """Through TorchDynamo: what a step takes is found in a compiled UNet as well, at every step and for every pass."""
+    m = inflate(model(scale=0.05, **SMALL))
+    latent, chosen = inverted(m, steps=2), controls(cross_share=1.0, self_share=0.5, feature_share=0.5)
+    expected, counters = edited(m, latent, chosen), torch._dynamo.utils.counters
+    torch._dynamo.reset()
+    counters.clear()
+    found = edited(compiled(m), latent, chosen)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert counters["stats"]["unique_graphs"] > 0
+    assert not torch.allclose(found, edited(m, latent), atol=1e-2)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from comfy.ldm.flux.model import FluxParams
 
+from .controlling import NONE, controls, prompt_edit
 from .mini import caption, clip, inflate, invert, model, pack, plain_sample, sample, tune, unet_config
 
 EI2Error = pack("ei2_modules.errors").EI2Error
@@ -93,6 +94,21 @@ def test_a_long_clip_and_a_mask(m):
     edited = sample(inflated, {**noise, "noise_mask": mask}, text(7), text(3), cfg=3.0)
     assert close(edited[:, :, 4:], latents["samples"][:, :, 4:])
     assert torch.isfinite(edited).all()
+
+
+def test_an_edit_under_control(m):
+    """Taking nothing is the plain edit; taking a lot leads nearer to the clip; the texts keep what a family needs."""
+    inflated, latents = inflate(m), clip()
+    noise, nothing = invert(inflated, latents, text(1), steps=4)[0], text(3)
+    made = prompt_edit(texts=(text(1), text(5)))
+
+    def off(chosen):
+        found = sample(inflated, noise, text(5), nothing, 3.0, control=chosen)
+        return (found - latents["samples"]).abs().mean(), found
+
+    plain_off, edited = off(None)
+    assert torch.equal(off(controls(made, **NONE))[1], edited)
+    assert off(controls(made, cross_share=1.0, self_share=1.0, feature_share=1.0))[0] < 0.97 * plain_off
 
 
 def inpainting(latents):
