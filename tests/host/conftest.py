@@ -14,7 +14,7 @@ if os.environ.get("COMFYUI_PATH"):
 else:
     collect_ignore_glob = ["test_*.py"]  # `python dev.py test` finds or installs a host
 
-SMALL = {"frames": 3, "size": 64, "steps": 3, "caption": "a rabbit", "prompt": "a fox"}
+SMALL = {"frames": 3, "size": 64, "steps": 3, "caption": "a rabbit", "prompt": "a fox", "kind": None}
 
 
 @pytest.fixture

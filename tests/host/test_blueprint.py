@@ -83,7 +83,7 @@ def single_nodes(server) -> dict:
         "EI2SaveWeights": {"weights": [find_id(prompt, "EI2OneShotTune"), 1], "folder": "output/ei2"},
         "PreviewAny": {"source": [find_id(prompt, "EI2InvertVideo"), 1]},
     }
-    later = ("CreateVideo", "SaveVideo", "EI2VideoMetrics", "PreviewAny")
+    later = ("CreateVideo", "SaveVideo", "EI2VideoMetrics", "EI2Compare", "PreviewAny")
     kept = {i: node for i, node in prompt.items() if node["class_type"] not in later}
     return kept | {name: {"class_type": name, "inputs": inputs} for name, inputs in made.items()}
 

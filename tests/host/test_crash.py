@@ -19,7 +19,8 @@ def tuning(server, **changes) -> dict:
     find(template, "EI2DemoClip")["frames"] = 2
     find(template, "EI2OneShotTune").update({"autosave_every": 1, "steps": 5000} | changes)
     save = {"weights": [find_id(template, "EI2OneShotTune"), 1], "file_name": "after", "folder": "output/ei2"}
-    later = ("EI2InvertVideo", "EI2Sampler", "VAEDecode", "CreateVideo", "SaveVideo", "EI2VideoMetrics", "PreviewAny")
+    shown = ("CreateVideo", "SaveVideo", "EI2VideoMetrics", "EI2Compare", "PreviewAny")
+    later = {"EI2InvertVideo", "EI2Sampler", "VAEDecode", *shown}
     kept = {i: node for i, node in template.items() if node["class_type"] not in later}
     return kept | {"save": {"class_type": "EI2SaveWeights", "inputs": save}}
 

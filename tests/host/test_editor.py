@@ -10,7 +10,7 @@ from tools.server import editor
 
 pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium: apt install chromium, or set CHROMIUM")
 
-LONG = SMALL | {"ImageFromBatch": {"length": 18}, "EI2OneShotTune": {"steps": 2, "window": 4}}
+LONG = SMALL | {"EI2LoadClip": {"frames": 18, "long_side": 64}, "EI2OneShotTune": {"steps": 2, "window": 4}}
 SHOWN = {  # what each text in the graph says after a run
     "00_demo_model": ["Motion"],
     "01_first_edit": ["dB PSNR", "Motion"],

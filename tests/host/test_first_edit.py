@@ -54,7 +54,7 @@ def test_it_runs_to_a_video_with_figures(server, first_edit):
 def test_new_words_do_not_tune_again(server, first_edit):
     server.run(first_edit())
     prompt = first_edit()
-    find(prompt, "CLIPTextEncode", EI2Sampler="positive")["text"] = "a bear"
+    find(prompt, "EI2PromptEdit")["prompt"] = "a bear"
     events = Events(server, prompt)
     server.run(prompt, events)
     assert "EI2Sampler" in events.ran and not {"EI2OneShotTune", "EI2InvertVideo"} & set(events.ran)
@@ -147,7 +147,7 @@ def plain_picture(server, first_edit) -> str:
 
 def only_output(prompt, class_type):
     """Without the other output nodes: the server runs what it can when only some of them are at fault."""
-    outputs = {"SaveVideo", "EI2SaveWeights", "EI2VideoMetrics", "PreviewAny"} - {class_type}
+    outputs = {"SaveVideo", "EI2Compare", "EI2SaveWeights", "EI2VideoMetrics", "PreviewAny"} - {class_type}
     return {i: node for i, node in prompt.items() if node["class_type"] not in outputs}
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tools.demo import clip, options, scene, video_files
 from tools.demo.progress import Watcher
-from tools.server.api_prompt import ALWAYS_TUNE, find
+from tools.server.api_prompt import ALWAYS_TUNE, find, find_id
 
 CLIPS = ["source", "reconstruction", "colour edit", "shape edit", "background edit", "style edit"]
 
@@ -79,7 +79,6 @@ REFUSED = [
     (["--caption", "a rabbit"], "are for a real clip"),
     (["--clip", "gone.mp4"], "there is no file"),
     (["--kind", "colour"], "invalid choice"),
-    (["--kind", "shape", "--checkpoint", __file__], "--kind is of the rendered scene"),
 ]
 
 
@@ -93,10 +92,17 @@ def test_refused_with_words(capsys, arguments, message):
 def test_a_real_clip_goes_through_the_first_edit(server, tmp_path):
     """Without a checkpoint it is one with random weights: small, and few steps."""
     rabbit = str(clip.bunny())
-    chosen = options.parse(["--clip", rabbit, "--prompt", "a fox", "--caption", "a rabbit", "--out", str(tmp_path)])
+    words = ["--prompt", "a fox", "--caption", "a rabbit", "--kind", "shape"]
+    chosen = options.parse(["--clip", rabbit, *words, "--out", str(tmp_path)])
     assert options.real_clip(chosen) and (chosen.size, chosen.steps) == (64, 20)
     chosen.frames, chosen.steps = 3, 2
     prompt = clip.make_prompt(chosen, server)
+    assert find(prompt, "EI2AttentionControl")["kind"] == "shape"
+    assert find(prompt, "EI2PromptEdit")["prompt"] == "a fox"
+    caption = find_id(prompt, "PrimitiveStringMultiline")
+    assert prompt[caption]["inputs"]["value"] == "a rabbit"
+    readers = {node["class_type"] for node in prompt.values() if [caption, 0] in node["inputs"].values()}
+    assert readers == {"CLIPTextEncode", "EI2PromptEdit"}
     find(prompt, "EI2InvertVideo")["steps"] = 2
     result = clip.keep(chosen, server, prompt, server.run(prompt))
     assert result["frames"] == 3 and result["metrics"]["frames"] == 3 and (tmp_path / "sheet.png").exists()

@@ -15,7 +15,7 @@ from tools import ROOT
 from tools.demo import video_files
 from tools.many import command, example, prompts
 from tools.many.jobs import Job
-from tools.server.api_prompt import find
+from tools.server.api_prompt import find, find_id
 from tools.server.comfy_server import Server
 
 from .waiting import wait_until
@@ -79,7 +79,7 @@ def test_a_job_in_the_template(server, tmp_path):
     prompt = prompts.make(prompts.load(command.TEMPLATE), server.request("/object_info"), job, "here.mp4")
     assert find(prompt, "EI2LoadClip")["file"] == "here.mp4"
     assert find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] == "a stoat"
-    assert find(prompt, "CLIPTextEncode", EI2Sampler="positive")["text"] == "a mink"
+    assert find(prompt, "EI2PromptEdit") | {"caption": "a stoat", "prompt": "a mink"} == find(prompt, "EI2PromptEdit")
     assert find(prompt, "EI2OneShotTune")["steps"] == 7
     assert find(prompt, "EI2SaveWeights")["file_name"] == "stoat"
 
@@ -93,6 +93,9 @@ def test_a_job_in_a_workflow_with_prompt_edit(server, tmp_path):
         job.caption,
         job.prompt,
     )
+    assert find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] == job.caption
+    find(prompt, "EI2OneShotTune")["positive"] = [find_id(prompt, "EI2PromptEdit"), 0]  # as workflows had it before
+    assert find(prompts.make(prompt, {}, job, "here.mp4"), "EI2PromptEdit")["caption"] == job.caption
 
 
 def test_a_server_killed_in_the_middle(server, other, tmp_path):

@@ -24,8 +24,6 @@ For a real edit: python dev.py demo --checkpoint your-sd15-model.safetensors"""
 
 def complete(options) -> None:
     """Fill in what was not said: full size with a checkpoint, a small quick run with random weights."""
-    if options.kind:
-        raise ValueError("--kind is of the rendered scene: the workflow for a real clip has no attention control.")
     if options.clip and None in (options.caption, options.prompt):
         print("For an edit of your clip, say what it shows with --caption and what it shall show with --prompt.")
     small = 256 if not torch.cuda.is_available() else 512
@@ -72,9 +70,11 @@ def workflow_prompt(options, server: Server) -> dict:
     find(prompt, "EI2LoadClip").update({"file": DEMO_NAMES[1], **whole, **square})
     find(prompt, "EI2OneShotTune").update(ALWAYS_TUNE | {"steps": options.steps})
     if options.caption is not None:
-        find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] = options.caption
+        find(prompt, "PrimitiveStringMultiline")["value"] = options.caption
     if options.prompt is not None:
-        find(prompt, "CLIPTextEncode", EI2Sampler="positive")["text"] = options.prompt
+        find(prompt, "EI2PromptEdit")["prompt"] = options.prompt
+    if options.kind is not None:
+        find(prompt, "EI2AttentionControl")["kind"] = options.kind
     return prompt
 
 

@@ -17,7 +17,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clip", type=existing, help="a video of yours; none, with --checkpoint: a rabbit")
     parser.add_argument("--caption", help="what a real clip shows; none: the workflow's own words, of the rabbit")
     parser.add_argument("--prompt", help="what the edit shall show; none: the workflow's words, or several edits")
-    parser.add_argument("--kind", choices=KINDS, help="of that edit, of the rendered scene; none: appearance")
+    parser.add_argument("--kind", choices=KINDS, help="of that edit; none: appearance, or of a real clip style")
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, help="of a real clip, square; default 512 (256 on a CPU, 64 without model)")
     parser.add_argument("--steps", type=int, help="tuning steps; default: what suits the model")

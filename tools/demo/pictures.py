@@ -18,19 +18,18 @@ from . import template_files
 GUIDE = ("01_first_edit", ROOT / "docs" / "graph.png")  # the template that the guide shows
 BLUEPRINT = ("EI² one-shot edit", ROOT / "docs" / "blueprint.png")
 EMPTY = {"nodes": [], "links": [], "version": 0.4}
-SMALL = {"EI2LoadClip": {"long_side": 64}, "ImageScale": {"width": 64, "height": 64}, "EI2OneShotTune": {"steps": 20}}
-LONG = {"ImageFromBatch": {"length": 24}, "EI2InvertVideo": {"steps": 10}}
+SMALL = {"EI2LoadClip": {"long_side": 64}, "EI2OneShotTune": {"steps": 20}}
+LONG = {"EI2LoadClip": {"frames": 24, "long_side": 64}, "EI2InvertVideo": {"steps": 10}}
 CHANGES = {"00_demo_model": {}, "05_long_clip": SMALL | LONG}  # others: SMALL
 
 HELP = {  # which template shows a node for its help page
     "00_demo_model": ["EI2LoadDemoModel", "EI2DemoClip", "EI2InflateUNet", "EI2OneShotTune", "EI2InvertVideo",
-                      "EI2Sampler", "EI2VideoMetrics", "EI2PromptEdit", "EI2AttentionControl"],
+                      "EI2Sampler", "EI2VideoMetrics", "EI2PromptEdit", "EI2AttentionControl", "EI2Compare"],
     "01_first_edit": ["EI2LoadClip", "EI2SaveWeights"],
 }  # fmt: skip
 ALONE = (  # in no template, or muted
     "EI2LoadWeights",
     "EI2DDIMSampler",
-    "EI2Compare",
     "EI2EditGuider",
     "EI2AttentionMaps",
     "EI2NullText",

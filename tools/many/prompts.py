@@ -52,18 +52,25 @@ def make(workflow: dict, object_info: dict, job: Job, clip: str) -> dict:
     prompt = to_prompt(workflow, object_info) if _is_saved(workflow) else json.loads(json.dumps(workflow))
     ours = any(node["class_type"] == "EI2LoadClip" for node in prompt.values())
     _set(prompt, "EI2LoadClip" if ours else "LoadVideo", "file", clip)
-    if any(node["class_type"] == "EI2PromptEdit" for node in prompt.values()):
+    edits = {i for i, node in prompt.items() if node["class_type"] == "EI2PromptEdit"}
+    if edits:
         _set(prompt, "EI2PromptEdit", "caption", job.caption)
         _set(prompt, "EI2PromptEdit", "prompt", job.prompt)
     else:
-        _set(prompt, "CLIPTextEncode", "text", job.caption, EI2OneShotTune="positive")
         _set(prompt, "CLIPTextEncode", "text", job.prompt, EI2Sampler="positive")
+    if not edits or _tuned_under(prompt) - edits:  # a caption apart, so that another prompt does not tune again
+        _set(prompt, "CLIPTextEncode", "text", job.caption, EI2OneShotTune="positive")
     if any(node["class_type"] == "EI2SaveWeights" for node in prompt.values()):
         _set(prompt, "EI2SaveWeights", "file_name", job.name)
     for setting, text in job.settings.items():
         class_type, name = setting.split(".")
         _set(prompt, class_type, name, _value(text))
     return prompt
+
+
+def _tuned_under(prompt: dict) -> set[str]:
+    """The nodes whose text a One-Shot Tune learns the clip under."""
+    return {node["inputs"]["positive"][0] for node in prompt.values() if node["class_type"] == "EI2OneShotTune"}
 
 
 def _set(prompt: dict, class_type: str, name: str, value, **where: str) -> None:
