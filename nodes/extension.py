@@ -17,6 +17,7 @@ from .one_shot_tune import OneShotTune
 from .optical_flow import OpticalFlow
 from .prompt_edit import PromptEdit
 from .sampler import EI2DDIMSampler, EI2Sampler
+from .several_edits import SeveralEdits
 from .tuned_weights import LoadWeights, SaveWeights
 from .video_metrics import VideoMetrics
 
@@ -44,6 +45,7 @@ NODES = [
     LoadAtlas,
     InspectAtlas,
     ReplaceAtlas,
+    SeveralEdits,
 ]
 
 

@@ -6,6 +6,7 @@ A clip here is a list of PIL images.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -88,6 +89,15 @@ def across(panels: Panels) -> list[Image.Image]:
     return side_by_side(panels.clips, panels.labels, cell, _text(cell))
 
 
+def grid(panels: Panels, columns: int) -> list[Image.Image]:
+    """In rows of so many."""
+    count = len(panels.clips)
+    cell = _cell(panels, columns, rows=math.ceil(count / columns))
+    rows = [slice(i, i + columns) for i in range(0, count, columns)]
+    shown = [side_by_side(panels.clips[row], panels.labels[row], cell, _text(cell)) for row in rows]
+    return [reduce(below, frames) for frames in zip(*shown, strict=True)]
+
+
 def strip(panels: Panels) -> list[Image.Image]:
     """All in a row, without labels and gaps: what the slider in the node cuts its picture from."""
     cell = _cell(panels, len(panels.clips), WIPE_PANEL)
@@ -144,10 +154,10 @@ def report(panels: Panels, frames: torch.Tensor, mode: str, fps: float) -> str:
     return "\n".join([first, *panels.notes])
 
 
-def _cell(panels: Panels, count: int, least: int = LEAST_PANEL) -> int:
+def _cell(panels: Panels, count: int, least: int = LEAST_PANEL, rows: int = 1) -> int:
     """How wide a panel of `count` in a row is drawn: as the clip is, within what labels and players need."""
     w, h = panels.clips[0][0].size
-    scale = min(max(1, least / w), MOST_WIDTH / (count * w), MOST_HEIGHT / h)
+    scale = min(max(1, least / w), MOST_WIDTH / (count * w), MOST_HEIGHT / (rows * h))
     return max(2, 2 * round(scale * w / 2))
 
 

@@ -1,4 +1,4 @@
-"""Checks a LATENT that is to be a clip's frames."""
+"""A LATENT that is to be a clip's frames: checked, and decoded."""
 
 import torch
 
@@ -32,3 +32,9 @@ def clip_latents(latent: dict, spec: UNetSpec) -> torch.Tensor:
             "Encode the clip again, with VAE precision fp32 (--fp32-vae) if frames come out black."
         )
     return samples.float()
+
+
+def pixels(vae, samples: torch.Tensor) -> torch.Tensor:
+    """Decoded frames, (n, h, w, 3) in 0..1 on the CPU."""
+    images = vae.decode(samples)
+    return images.reshape(-1, *images.shape[-3:]).clamp(0, 1).cpu()

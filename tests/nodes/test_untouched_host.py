@@ -21,11 +21,9 @@ def ways(folders):
     path = pack("nodes.host.files.weights_folder").save(weights, "clip", "output/ei2")
     video = {"file": film(folders / "output" / "a.mp4", greys(4)).name + " [output]", "fit": "keep aspect"}
     numbers = {"start": 0.0, "duration": 0.0, "frames": 2, "fps": 0.0, "long_side": 64}
-    drawer, text_encoder, _ = run("demo_model.LoadDemoModel")
-    drawer = inflate(drawer)
-    inverted = invert(
-        drawer, clip(2, channels=8), text_encoder.encode_from_tokens_scheduled(text_encoder.tokenize(""))
-    )[0]
+    drawer, text_encoder, decoder = run("demo_model.LoadDemoModel")
+    drawer, empty = inflate(drawer), text_encoder.encode_from_tokens_scheduled(text_encoder.tokenize(""))
+    inverted = invert(drawer, clip(2, channels=8), empty)[0]
     drawn = {"model": drawer, "clip": text_encoder, "latent": inverted}
     atlas_path = pack("nodes.host.atlas.folder").save(flat(), "a")
     return {
@@ -55,6 +53,21 @@ def ways(folders):
         ),
         "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
         "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),
+        "EI2SeveralEdits": lambda: run(
+            "several_edits.SeveralEdits",
+            **drawn,
+            vae=decoder,
+            negative=empty,
+            caption="a circle",
+            prompts="a star",
+            kind="style",
+            cfg=2.0,
+            strength=1.0,
+            seed=0,
+            sweep="nothing",
+            values="",
+            fps=8.0,
+        ),
         "EI2PromptEdit": lambda: run("prompt_edit.PromptEdit", clip=text_encoder, caption="a circle", prompt="a star"),
         "EI2AttentionControl": lambda: run(
             "attention_control.AttentionControl",

@@ -36,7 +36,7 @@ FLOORS = {
         ["__init__"],
     ],
     "nodes/host": [
-        ["null_text"],
+        ["null_text", "several_edits"],
         ["resume", "atlas"],
         ["tuning"],
         ["sampling"],

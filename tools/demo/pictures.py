@@ -1,6 +1,6 @@
 """Redraws the picture beside every template, those of the help pages, and docs/*.png of the editor, in the real editor.
 
-Names after the command, such as 00_demo_model: only these templates.
+Names after the command, such as 00_demo_model or EI2NullText: only these templates, and nodes that are in no template.
 """
 
 import json
@@ -33,22 +33,31 @@ ALONE = (  # in no template, or muted
     "EI2EditGuider",
     "EI2AttentionMaps",
     "EI2NullText",
+    "EI2OpticalFlow",
+    "EI2FitAtlas",
+    "EI2SaveAtlas",
+    "EI2LoadAtlas",
+    "EI2InspectAtlas",
+    "EI2ReplaceAtlas",
+    "EI2SeveralEdits",
 )
 
 
 def main() -> None:
-    names = sys.argv[1:] or sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    templates = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    names = sys.argv[1:] or [*templates, *ALONE, BLUEPRINT[0]]
     with Server(CACHE / "pictures") as server:
         template_files.stage(server, 24)
         with editor.editor(server, 2400, 1200) as page:
-            for name in names:
+            for name in (name for name in templates if name in names):
                 server.request("/free", {"free_memory": True})  # or what templates share would not be run again
                 draw(page, ROOT / "workflows" / f"{name}.json")
-            for node in ALONE:
+            for node in (node for node in ALONE if node in names):
                 editor.load(page, EMPTY)
                 page.evaluate("type => app.graph.add(LiteGraph.createNode(type))", node)
                 draw_node(page, node)
-            draw_blueprint(page)
+            if BLUEPRINT[0] in names:
+                draw_blueprint(page)
 
 
 def draw(page, path: Path) -> None:

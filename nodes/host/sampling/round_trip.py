@@ -13,6 +13,7 @@ from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.metrics.figures import psnr
 from ..attempt import attempt
 from ..inflating.guidance import without_guidance
+from ..latents import pixels
 from ..precision import computes_in, dtype_name
 from ..progress import Progress
 from . import run as sampling
@@ -110,14 +111,9 @@ def _sample_back(model, noise, positive, schedule, progress):
 
 def _in_pixels(vae: VAE, back: Tensor, samples: Tensor) -> tuple[list[float] | None, str | None]:
     """(PSNR of every frame, None), or (None, why not): the inversion is done, and worth more than its figure."""
-    clips, why = attempt("the VAE could not decode the round trip", lambda: [_decode(vae, c) for c in (back, samples)])
+    clips, why = attempt("the VAE could not decode the round trip", lambda: [pixels(vae, c) for c in (back, samples)])
     why = why or _not_finite(vae, *clips)
     return (None, why) if why else (psnr(*clips).tolist(), None)
-
-
-def _decode(vae, samples):
-    images = vae.decode(samples)
-    return images.reshape(-1, *images.shape[-3:]).clamp(0, 1).cpu()
 
 
 def _not_finite(vae: VAE, *clips: Tensor) -> str | None:

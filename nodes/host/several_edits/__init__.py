@@ -1,0 +1,1 @@
+"""Several edits of one inverted clip: their list, the run, and what they look like together."""
