@@ -142,6 +142,26 @@ def test_every_node_says_where_it_comes_from(path):
         assert ours or not node["type"].startswith("EI2"), node["type"]
 
 
+def ancestors(workflow: dict, node_type: str) -> set[str]:
+    """The types of all nodes that lead into nodes of a type; empty where there are none of it."""
+    types = {node["id"]: node["type"] for node in workflow["nodes"]}
+    found = {node for node, name in types.items() if name == node_type}
+    wires = {(link[1], link[3]) for link in workflow["links"]}
+    while more := {source for source, target in wires if target in found} - found:
+        found |= more
+    return {types[node] for node in found}
+
+
+@pytest.mark.parametrize("path", [path for path in SHARED if path.startswith("workflows")])
+@pytest.mark.parametrize("node_type", ["EI2OneShotTune", "EI2InvertVideo"])
+def test_new_words_run_the_edit_alone(path, node_type):
+    """ComfyUI runs again what lies behind a node that changed: neither tuning nor inversion lies behind Prompt Edit."""
+    workflow = json.loads(read(path))
+    again = (path, node_type) == ("workflows/04_controlnet.json", "EI2InvertVideo")  # one node has both texts
+    assert ("EI2PromptEdit" in ancestors(workflow, node_type)) is again
+    assert ("EI2PromptEdit" in ancestors(workflow, "EI2Sampler")) is (path != "workflows/06_compare.json")
+
+
 @pytest.mark.parametrize("path", [path for path in SHARED if path.startswith("subgraphs")])
 def test_a_blueprint_is_one_node(path):
     """ComfyUI shows no other; and 0.3.75 reads the file in whatever encoding the system has."""

@@ -49,11 +49,11 @@ def workflow() -> dict:
     """The template 00_demo_model with Load Video in the place of EI² Demo Clip."""
     template = json.loads(TEMPLATE.read_text(encoding="utf-8"))
     (clip,) = (node for node in template["nodes"] if node["type"] == "EI2DemoClip")
-    (caption,) = clip["outputs"][1]["links"]
+    captions = clip["outputs"][1]["links"]
     video, wire = template["last_node_id"] + 1, template["last_link_id"] + 1
-    template["links"] = [link for link in template["links"] if link[0] != caption]
+    template["links"] = [link for link in template["links"] if link[0] not in captions]
     template["links"].append([wire, video, 0, clip["id"], 0, "VIDEO"])
-    for slot in (slot for node in template["nodes"] for slot in node["inputs"] if slot["link"] == caption):
+    for slot in (slot for node in template["nodes"] for slot in node["inputs"] if slot["link"] in captions):
         slot["link"] = None  # the caption comes from the table
     template["nodes"].append(_load_video(video, wire, clip))
     clip.update(_video_components(clip, wire))
