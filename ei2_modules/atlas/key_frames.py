@@ -17,7 +17,7 @@ from .checks import listed
 from .texture import SEEN, Splat
 
 LEAST_GAIN = 0.03  # of the texels that any frame shows: what another key frame must add
-SEES = 0.5  # of a pixel that a layer must fill in some place for a frame to see it
+SEES = 0.5  # of a pixel that a layer must fill to be seen there
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,7 @@ def named(text: str, atlas: Atlas, layer: int) -> KeyFrames:
     twice = sorted({t for t in frames if frames.count(t) > 1})
     if twice:
         raise EI2Error(f"Key frames {text!r}: {', '.join(map(str, twice))} is there more than once. Name each once.")
-    blind = [t for t in frames if not sees(atlas, t, layer)]
-    if blind:
-        raise EI2Error(
-            f"The layer is not seen in {listed(blind)} (counted from 1). Name frames that show it, or leave `frames` "
-            "empty: they are found."
-        )
-    return KeyFrames(layer, tuple(frames))
+    return checked(KeyFrames(layer, tuple(frames)), atlas)
 
 
 def checked(keys: KeyFrames, atlas: Atlas) -> KeyFrames:
@@ -57,12 +51,13 @@ def checked(keys: KeyFrames, atlas: Atlas) -> KeyFrames:
             f"The key frames ({', '.join(map(str, keys.frames))} of layer {keys.layer + 1}) were chosen for another "
             f"atlas: this one has {atlas.frames} frames and {len(atlas.layers)} layers. Wire the same to both nodes."
         )
+    blind = [t for t in keys.frames if not (atlas.seen([t])[keys.layer] > SEES).any()]
+    if blind:
+        raise EI2Error(
+            f"The layer is not seen in {listed(blind)} (counted from 1). Name frames that show it, or leave `frames` "
+            "of Atlas Key Frames empty: they are found."
+        )
     return keys
-
-
-def sees(atlas: Atlas, t: int, layer: int) -> bool:
-    """Whether a frame shows the layer anywhere."""
-    return bool((atlas.seen([t])[layer] > SEES).any())
 
 
 def shown(atlas: Atlas, layer: int) -> Tensor:
@@ -71,7 +66,7 @@ def shown(atlas: Atlas, layer: int) -> Tensor:
     for t in range(atlas.frames):
         splat = Splat(0, atlas.layers[layer].box, atlas.layers[layer].texture)
         seen = atlas.seen([t])[layer][0]
-        splat.add(seen[:0], seen[0].square(), atlas.maps([t], layer)[0])
+        splat.add(seen[:0], (seen[0] > SEES).float(), atlas.maps([t], layer)[0])
         found.append(splat.cover.flatten() > SEEN)
     return torch.stack(found)
 

@@ -1,5 +1,7 @@
 """Key frames: the greedy choice against sets in Python, frames by hand, what is refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -86,11 +88,24 @@ def test_what_is_no_key_frame_is_refused(text, message):
         named(text, half_seen(), 0)
 
 
-@pytest.mark.parametrize("keys", [KeyFrames(2, (0,)), KeyFrames(0, (0, 3))])
-def test_those_of_another_atlas_are_refused(keys):
-    assert checked(KeyFrames(1, (0, 2)), half_seen())
-    with pytest.raises(EI2Error, match="chosen for another atlas: this one has 3 frames and 2 layers"):
+OTHER = "chosen for another atlas: this one has 3 frames and 2 layers"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [(KeyFrames(2, (0,)), OTHER), (KeyFrames(0, (0, 3)), OTHER), (KeyFrames(0, (0, 1)), "not seen in frame 2 ")],
+)
+def test_those_of_another_atlas_are_refused(keys, message):
+    assert checked(KeyFrames(1, (0, 1)), half_seen())
+    with pytest.raises(EI2Error, match=message):
         checked(keys, half_seen())
+
+
+def test_a_faint_layer_is_not_seen():
+    """As for cropping, which has to find something in each key frame."""
+    atlas = half_seen()
+    faint = replace(atlas, alphas=(torch.where(atlas.alphas[0] == 255, 100, 0).byte(),))
+    assert not shown(faint, 0).any() and shown(atlas, 0).any()
 
 
 @pytest.mark.parametrize("short_side", [64, 192])

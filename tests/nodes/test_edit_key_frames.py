@@ -16,6 +16,7 @@ from tools.server.in_process import pack
 
 from ..same import same
 from .mini import caption, controlnet, inflate, model, plain_sample, run
+from .test_families import FAMILIES, text
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 edit_run, structure, folder = (pack(f"nodes.host.atlas.{name}") for name in ("edit_run", "structure", "folder"))
@@ -195,10 +196,17 @@ def test_the_background_is_edited_behind_the_object(clip, calls):
 
 
 def test_the_demo_model_edits_too(clip):
-    drawer, text, vae = run("demo_model.LoadDemoModel")
-    words = text.encode_from_tokens_scheduled(text.tokenize("a red circle"))
+    drawer, encoder, vae = run("demo_model.LoadDemoModel")
+    words = encoder.encode_from_tokens_scheduled(encoder.tokenize("a red circle"))
     edited, _ = edit(clip, drawer, positive=words, negative=words, vae=vae, steps=2)
     assert edited.isfinite().all() and edited.shape == clip.images[[0, 2, 3]].shape
+
+
+@pytest.mark.parametrize("name", ["SD1, v", "SD2", "SDXL"])
+def test_families(clip, name):
+    m = model(scale=0.05, **FAMILIES[name])
+    edited, _ = edit(clip, m, KeyFrames(0, (0, 2)), positive=text(), negative=text(3), cfg=2.0)
+    assert edited.isfinite().all() and not torch.equal(edited, clip.images[[0, 2]])
 
 
 def test_the_model_is_untouched_also_after_a_cancel(clip, monkeypatch, folders):
@@ -293,7 +301,8 @@ def test_the_network_trains_inside_a_node(clip, monkeypatch):
         (lambda c: edit(c, keys=KeyFrames(0, (0, 9))), "chosen for another atlas: this one has 4 frames and 2 layers"),
         (lambda c: edit(c, inflate(model())), "inflated by EI².* Choose 'jointly by EI²'"),
         (lambda c: edit(c, way=edit_run.JOINT), "needs a model that went through Inflate UNet to EI²"),
-        (lambda c: edit(c, inpainting()), "This is an inpainting model"),
+        (lambda c: edit(c, model(**FAMILIES["SD1 inpainting"])), "This is an inpainting model.* .9 channels for 4."),
+        (lambda c: edit(c, model(**FAMILIES["SD1 InstructPix2Pix"])), "sees a picture besides the latents"),
         (lambda c: edit(c, positive=[]), "The positive conditioning is empty"),
         (lambda c: edit(c, positive=caption(width=32)), "32 wide, but this SD15 model takes 64"),
         (lambda c: edit(c, denoise=0.1), "denoise 0.1 of 3 steps is less than one step. Take at least 0.33"),
@@ -308,13 +317,6 @@ def test_the_network_trains_inside_a_node(clip, monkeypatch):
 def test_bad_input_is_refused(clip, attempt, message):
     with pytest.raises(EI2Error, match=message):
         attempt(clip)
-
-
-def inpainting():
-    """As the host makes one of a checkpoint with nine input channels."""
-    m = model(in_channels=9)
-    m.model.set_inpaint()
-    return m
 
 
 def test_choices_are_checked():

@@ -14,6 +14,7 @@ from ....ei2_modules.atlas.crops import Crops
 from ....ei2_modules.atlas.key_frames import KeyFrames
 from ....ei2_modules.atlas.propagate import propagated
 from ....ei2_modules.errors import EI2Error
+from ....ei2_modules.inflation.unet_spec import UNetSpec
 from .. import conditioning, plots
 from ..attempt import attempt
 from ..images import image_of
@@ -69,8 +70,8 @@ class EditJob:
 
     def __post_init__(self):
         options = self.options
-        check_model(self.model, options.way)
         spec = describe(self.model)
+        check_model(self.model, spec, options.way)
         conditioning.check(self.positive, "positive", spec)
         conditioning.check(self.negative, "negative", spec)
         if options.denoising(options.steps) < 1:
@@ -80,12 +81,13 @@ class EditJob:
             )
 
 
-def check_model(model: ModelPatcher, way: str) -> None:
+def check_model(model: ModelPatcher, spec: UNetSpec, way: str) -> None:
     """Raises EI2Error for a model that this way cannot use."""
-    if model.model.concat_keys:
+    channels = model.model.diffusion_model.in_channels
+    if channels != spec.channels:
         raise EI2Error(
-            "This is an inpainting model: it wants a mask and a picture besides the latents, and key frames are "
-            "painted whole. Load the checkpoint it was made from."
+            f"This is an inpainting model, or another that sees a picture besides the latents ({channels} channels for "
+            f"{spec.channels}), and key frames are painted whole. Load the checkpoint it was made from."
         )
     inflated = model.get_attachment(OURS) is not None
     if inflated and way != JOINT:
