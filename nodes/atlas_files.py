@@ -1,9 +1,8 @@
 """'Save Video Atlas' and 'Load Video Atlas'."""
 
-from ..ei2_modules.atlas.checks import checked_clip
 from .host.api import ATLAS, CATEGORY, io, schema, ui
 from .host.atlas import folder
-from .host.images import frames_of
+from .host.atlas.pictures import clip_for
 
 
 class SaveAtlas(io.ComfyNode):
@@ -71,5 +70,5 @@ class LoadAtlas(io.ComfyNode):
     def execute(cls, file_name, images=None):
         atlas = folder.load(file_name)
         if images is not None:
-            checked_clip(frames_of(images, "images"), (atlas.frames, *atlas.size), atlas.clip)
+            clip_for(atlas, images)
         return io.NodeOutput(atlas)

@@ -1,13 +1,11 @@
 """'Replace Atlas Picture' and 'Inspect Video Atlas': paint on a layer and see it move; see what the maps do."""
 
-from ..ei2_modules.atlas.checks import checked_clip
 from ..ei2_modules.errors import EI2Error
 from .host.api import ATLAS, CATEGORY, check_choices, io, schema
 from .host.atlas import pictures
 from .host.images import frames_of, masks_of
 from .host.progress import show_text
 
-LAYERS = ("foreground", "background", "foreground 2")
 MOST_SQUARES = 200
 
 
@@ -24,7 +22,9 @@ class ReplaceAtlas(io.ComfyNode):
             inputs=[
                 ATLAS.Input("atlas", tooltip="From Fit Video Atlas."),
                 io.Image.Input("picture", tooltip="The layer's picture, painted on or edited; any size."),
-                io.Combo.Input("layer", options=list(LAYERS), default="foreground", tooltip="Which layer it is of."),
+                io.Combo.Input(
+                    "layer", options=list(pictures.LAYERS), default="foreground", tooltip="Which layer it is of."
+                ),
                 io.Image.Input("images", tooltip="The clip that the atlas was fitted to."),
                 io.Mask.Input(
                     "mask", optional=True, tooltip="What of the picture is changed. Without it, all that differs."
@@ -42,8 +42,7 @@ class ReplaceAtlas(io.ComfyNode):
 
     @classmethod
     def execute(cls, atlas, picture, layer, images, mask=None):
-        frames = frames_of(images, "images").cpu()
-        checked_clip(frames, (atlas.frames, *atlas.size), atlas.clip)
+        frames = pictures.clip_for(atlas, images)
         new = frames_of(picture, "picture").cpu()
         mask = None if mask is None else masks_of(mask, "mask").cpu()
         if len(new) != 1 or (mask is not None and len(mask) != 1):

@@ -1,16 +1,19 @@
 """The list of nodes ComfyUI is given."""
 
+from .aggregate_atlas import AggregateAtlas, RenderAtlas
 from .atlas_files import LoadAtlas, SaveAtlas
 from .attention_control import AttentionControl, EditGuider
 from .attention_maps import AttentionMaps
 from .compare import Compare
 from .demo_model import DemoClip, LoadDemoModel
 from .edit_atlas import InspectAtlas, ReplaceAtlas
+from .edit_key_frames import EditKeyFrames
 from .fit_atlas import FitAtlas
 from .host.api import ComfyExtension
 from .host.files import weights_folder
 from .inflate_unet import InflateUNet
 from .invert_video import InvertVideo
+from .key_frames import AtlasKeyFrames
 from .load_clip import LoadClip
 from .null_text import NullTextInversion
 from .one_shot_tune import OneShotTune
@@ -46,6 +49,10 @@ NODES = [
     InspectAtlas,
     ReplaceAtlas,
     SeveralEdits,
+    AtlasKeyFrames,
+    EditKeyFrames,
+    AggregateAtlas,
+    RenderAtlas,
 ]
 
 

@@ -5,7 +5,7 @@ It stands beside Save Video and must never stop it: a figure that cannot be give
 
 from ..ei2_modules.metrics.figures import check_image
 from ..ei2_modules.metrics.report import measure
-from .host.api import CATEGORY, io, schema
+from .host.api import CATEGORY, FLOW, io, schema
 from .host.clip_embeddings import embeddings
 
 
@@ -51,6 +51,11 @@ class VideoMetrics(io.ComfyNode):
                     default="",
                     tooltip="The edit prompt the frames are compared with. Empty: no text alignment.",
                 ),
+                FLOW.Input(
+                    "flow",
+                    optional=True,
+                    tooltip="The source's, from Optical Flow: the guide of the warp error. Without it, it is computed.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="report", tooltip="The figures in words, for Preview as Text."),
@@ -59,8 +64,8 @@ class VideoMetrics(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, source=None, clip_vision=None, clip=None, prompt=""):
+    def execute(cls, images, source=None, clip_vision=None, clip=None, prompt="", flow=None):
         check_image(images, "images")
         seen, notes = embeddings(images, source, clip_vision, clip, prompt)
-        report, table, figures = measure(images, source, seen.images, seen.source, seen.text, notes)
+        report, table, figures = measure(images, source, seen.images, seen.source, seen.text, notes, flow)
         return io.NodeOutput(report, table, ui={"text": (report,), "metrics": [figures]})

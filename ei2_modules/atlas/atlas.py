@@ -15,6 +15,7 @@ from .maps import Maps, Size
 from .texture import Box, sample
 
 FRAMES_AT_ONCE = 4  # of what is rendered
+CHANGED = 1.5 / 255  # of a colour, from which on it is edited: a picture that went through a PNG is the same
 
 
 @dataclass(frozen=True)

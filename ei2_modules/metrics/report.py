@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EI2Error
+from ..motion.flow import Flow
 from .figures import (
     check_image,
     check_pair,
@@ -29,6 +30,7 @@ from .figures import (
     text_alignment,
     warp_error,
 )
+from .guide import given_motion
 
 HARDLY_MOVES = 0.25  # of the source's motion; below it the report warns about frame consistency
 MOST_NAMED = 8  # frames
@@ -61,13 +63,14 @@ def measure(
     source_embeds: Tensor | None = None,
     text: Tensor | None = None,
     notes: tuple[str, ...] = (),
+    flow: Flow | None = None,
 ) -> tuple[str, str, dict[str, float]]:
     """All figures that the given inputs allow.
 
     images, source: (n, h, w, c). embeds, source_embeds: (n, d) CLIP image embeddings of either. text: (d,), the
-    prompt's. notes: sentences to add to the report. Returns the report, the per-frame table (tab-separated, one
-    header line) and the means as a dict of finite floats. A figure that cannot be given is left out and the report
-    says why. Raises EI2Error for images that are no IMAGE, and for nothing else.
+    prompt's. notes: sentences to add to the report. flow: what guides the warp error. Returns the report, the
+    per-frame table (tab-separated, one header line) and the means as a dict of finite floats. A figure that cannot be
+    given is left out and the report says why. Raises EI2Error for images that are no IMAGE, and for nothing else.
     """
     check_image(images, "images")
     said = list(notes)
@@ -75,7 +78,7 @@ def measure(
     origin = _source(images, source, said)
     scores = _attempt(said, "Frame consistency", lambda: _consistency(embeds, source_embeds))
     scores += _attempt(said, "Text alignment", lambda: _alignment(embeds, source_embeds, text))
-    scores += _attempt(said, "Motion", lambda: _motion(images, origin))
+    scores += _attempt(said, "Motion", lambda: _motion(images, origin, flow, said))
     scores += _attempt(said, "PSNR to the source", lambda: _psnr(images, origin))
     means = {key: mean_finite(values) for key, values in _columns(scores)}
     figures = {"frames": float(len(images)), **{key: mean for key, mean in means.items() if math.isfinite(mean)}}
@@ -156,14 +159,16 @@ def _both(figure: Callable[[Tensor], Tensor], images: Tensor, source: Tensor | N
     return figure(images), None if source is None else figure(source)
 
 
-def _motion(images: Tensor, source: Source | None) -> list[Score]:
+def _motion(images: Tensor, source: Source | None, given: Flow | None, notes: list[str]) -> list[Score]:
     frames = shrink(images)
     origin = None if source is None else shrink(source.frames).to(images.device)
-    theirs = None if origin is None else follow(origin)
     guided = source is not None and source.paired
-    flow, mask = theirs if guided else follow(frames)
+    wired = _wired(given, images, frames, notes)
+    theirs = None if origin is None else wired if wired and guided else follow(origin)
+    flow, mask = wired or (theirs if guided else follow(frames))
     size, share = f"{frames.shape[3]}x{frames.shape[2]}", 100 * mask.double().mean(dim=(1, 2, 3))
     guide = "the source's motion" if guided else "this clip's own motion"
+    guide = f"the motion by {given.method}" if wired else guide
     still = f"Mean change to the previous frame at {size}, 0 to 255. A frozen still scores 0."
     left = f"What is left of that change once {guide} is undone, lower flickers less."
     errors = warp_error(frames, flow, mask), None if origin is None else warp_error(origin, *theirs)
@@ -172,6 +177,16 @@ def _motion(images: Tensor, source: Source | None) -> list[Score]:
         Score("warp_error", "Warp error", left, *errors),
         Score("followed_percent", "Followed pixels", "Percent of the picture the warp error is measured on.", share),
     ]
+
+
+def _wired(flow: Flow | None, images: Tensor, frames: Tensor, notes: list[str]) -> tuple[Tensor, Tensor] | None:
+    if flow is None:
+        return None
+    try:
+        return given_motion(flow, images, tuple(frames.shape[-2:]))
+    except EI2Error as error:
+        notes.append(f"the flow that is wired in is left out: {error}")
+        return None
 
 
 def _psnr(images: Tensor, source: Source | None) -> list[Score]:

@@ -3,8 +3,8 @@
 from comfy_api.latest import ComfyExtension, io, ui
 
 __all__ = [
-    "ATLAS", "CATEGORY", "CONTROL", "FLOW", "LOSS_MAP", "NULL_TEXT", "PROMPT_EDIT", "WEIGHTS", "ComfyExtension",
-    "check_choices", "io", "schema", "seed_input", "ui",
+    "ATLAS", "CATEGORY", "CONTROL", "FLOW", "KEY_FRAMES", "LOSS_MAP", "NULL_TEXT", "PROMPT_EDIT", "WEIGHTS",
+    "ComfyExtension", "check_choices", "io", "schema", "seed_input", "ui",
 ]  # fmt: skip
 
 CATEGORY = "EI²"
@@ -13,6 +13,7 @@ PROMPT_EDIT, CONTROL, NULL_TEXT = (io.Custom(f"EI2_{name}") for name in ("PROMPT
 LOSS_MAP = io.Custom("LOSS_MAP")
 ATLAS = io.Custom("EI2_ATLAS")
 FLOW = io.Custom("EI2_FLOW")
+KEY_FRAMES = io.Custom("EI2_KEY_FRAMES")
 
 
 def schema(search: str, expert: str = "", **fields) -> io.Schema:

@@ -9,7 +9,9 @@ import torch
 from ei2_modules.errors import EI2Error
 from ei2_modules.metrics import figures as metrics
 from ei2_modules.metrics import report as figures_report
+from ei2_modules.metrics.guide import given_motion
 from ei2_modules.metrics.report import measure
+from ei2_modules.motion.flow import Flow
 from ei2_modules.motion.optical_flow import estimate_flow, followed, warp
 
 
@@ -402,3 +404,42 @@ def test_half_precision_clips_are_measured():
     images = moving(3)
     exact, rounded = (measure(clip, images)[2] for clip in (images * 0.9, (images * 0.9).half()))
     assert rounded["motion"] == pytest.approx(exact["motion"], rel=0.01)
+
+
+def of_all(dx, dy, frames=4, size=(24, 40), agrees=None):
+    """A Flow of one motion in all frames: back to the frame before it."""
+    back = torch.tensor([dx, dy]).view(1, 2, 1, 1).expand(frames - 1, -1, *size).float()
+    agrees = torch.ones(frames - 1, 1, *size, dtype=torch.bool) if agrees is None else agrees
+    return Flow(-back, back, agrees, agrees, "mine")
+
+
+def sliding(frames=4, size=(24, 40)):
+    """Two pixels to the right a frame."""
+    wide = torch.rand(size[0], size[1] + 2 * frames, 3, generator=torch.Generator().manual_seed(5))
+    starts = (2 * (frames - i) for i in range(frames))
+    return torch.stack([wide[:, start : start + size[1]] for start in starts])
+
+
+def test_a_wired_flow_is_the_guide():
+    inner = torch.zeros(3, 1, 24, 40, dtype=torch.bool)
+    inner[..., 4:] = True
+    report, _, figures = measure(sliding(), flow=of_all(-2, 0, agrees=inner))
+    assert figures["warp_error"] < 0.01 < figures["motion"] and figures["followed_percent"] == 90
+    assert "once the motion by mine is undone" in report and "Note" not in report
+    wrong = measure(sliding(), flow=of_all(2, 0, agrees=inner))[2]
+    assert wrong["warp_error"] > 20
+    both = measure(sliding(), sliding() * 0.9, flow=of_all(-2, 0, agrees=inner))[2]
+    assert both["source_warp_error"] < 0.01
+
+
+def test_a_wired_flow_is_scaled_and_cut_with_the_clip():
+    flow, mask = given_motion(of_all(-8, 4, size=(24, 44)), torch.rand(4, 24, 40, 3), (12, 10))
+    assert flow.shape == (3, 2, 12, 10) and flow[:, 0].unique().tolist() == [-2] and flow[:, 1].unique().tolist() == [2]
+    assert mask.all()
+
+
+@pytest.mark.parametrize("clip", [torch.rand(5, 24, 40, 3), torch.rand(4, 32, 40, 3)])
+def test_the_flow_of_another_clip_is_left_out(clip):
+    report, _, figures = measure(clip, flow=of_all(-2, 0))
+    assert "the flow that is wired in is left out: flow is of 4 frames of 40x24" in report
+    assert figures == measure(clip)[2]

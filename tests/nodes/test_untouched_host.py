@@ -8,7 +8,7 @@ from tools.server.in_process import pack
 from .. import host_as_it_was
 from ..filmed import film, greys
 from .controlling import controls, edited, fitted, prompt_edit
-from .mini import caption, clip, inflate, invert, model, run, sample, tune
+from .mini import caption, clip, controlnet, inflate, invert, model, run, sample, tune
 
 
 @pytest.fixture
@@ -25,6 +25,9 @@ def ways(folders):
     drawer, empty = inflate(drawer), text_encoder.encode_from_tokens_scheduled(text_encoder.tokenize(""))
     inverted = invert(drawer, clip(2, channels=8), empty)[0]
     drawn = {"model": drawer, "clip": text_encoder, "latent": inverted}
+    of_flat = {"atlas": flat(), "images": frames[:, :8, :8]}
+    both = pack("ei2_modules.atlas.key_frames").KeyFrames(0, (0, 1))
+    painter = {"model": model(), "positive": caption(), "negative": caption(3), "vae": FlatVAE()}
     atlas_path = pack("nodes.host.atlas.folder").save(flat(), "a")
     return {
         "EI2InflateUNet": lambda: inflate(model(), weights=weights),
@@ -51,6 +54,29 @@ def ways(folders):
             layer="foreground",
             images=torch.rand(2, 8, 8, 3),
         ),
+        "EI2AtlasKeyFrames": lambda: run("key_frames.AtlasKeyFrames", **of_flat, layer="foreground", count=2),
+        "EI2EditKeyFrames": lambda: run(
+            "edit_key_frames.EditKeyFrames",
+            **of_flat,
+            **painter,
+            key_frames=both,
+            way="inter-frame propagation",
+            start="noise",
+            seed=0,
+            steps=2,
+            cfg=1.0,
+            denoise=0.5,
+            resolution=64,
+            control_net=controlnet(),
+        ),
+        "EI2AggregateAtlas": lambda: run(
+            "aggregate_atlas.AggregateAtlas",
+            **of_flat,
+            key_frames=both,
+            edited=torch.rand(2, 8, 8, 3),
+            method="network",
+        ),
+        "EI2RenderAtlas": lambda: run("aggregate_atlas.RenderAtlas", **of_flat),
         "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
         "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),
         "EI2SeveralEdits": lambda: run(
@@ -97,6 +123,16 @@ def flat():
     box = texture.Box(-1.0, -1.0, 1.0, 1.0, 6, 6)
     plane = maps.Maps(torch.eye(3)[None, :2].repeat(2, 1, 1))
     return atlas.Atlas((8, 8), (atlas.Layer(plane, box, torch.rand(3, 6, 6), torch.ones(6, 6, dtype=torch.bool)),), ())
+
+
+class FlatVAE:
+    """Four channels, eight pixels a latent."""
+
+    def encode(self, images):
+        return torch.zeros(len(images), 4, images.shape[1] // 8, images.shape[2] // 8)
+
+    def decode(self, latents):
+        return torch.rand(len(latents), 8 * latents.shape[2], 8 * latents.shape[3], 3)
 
 
 def still():

@@ -40,6 +40,10 @@ ALONE = (  # in no template, or muted
     "EI2InspectAtlas",
     "EI2ReplaceAtlas",
     "EI2SeveralEdits",
+    "EI2AtlasKeyFrames",
+    "EI2EditKeyFrames",
+    "EI2AggregateAtlas",
+    "EI2RenderAtlas",
 )
 
 

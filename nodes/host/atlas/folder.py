@@ -1,15 +1,17 @@
-"""Where atlases lie: output/ei2_atlas."""
+"""Where atlases lie, and what a stopped edit of key frames leaves: output/ei2_atlas."""
 
 from itertools import count
 from pathlib import Path
 
 import folder_paths
+from torch import Tensor
 
 from ....ei2_modules.atlas import file
 from ....ei2_modules.atlas.atlas import Atlas
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.files import names
 from ....ei2_modules.files.safetensors_file import advice
+from ..progress import to_pil
 
 FOLDER = "ei2_atlas"
 SUFFIX = ".safetensors"
@@ -50,15 +52,29 @@ def save(atlas: Atlas, name: str) -> Path:
     fault = name_fault(name)
     if fault:
         raise EI2Error(fault)
-    folder, name = directory(), names.composed(name)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = (folder / f"{name}_{number:05}_{SUFFIX}" for number in count(1))
-        path = next(path for path in paths if not path.exists())
-    except OSError as error:
-        raise EI2Error(f"{folder} cannot be written to: {error}. {advice(error)}") from error
+    path = _fresh(names.composed(name), SUFFIX)
     file.save(path, atlas)
     return path
+
+
+def _fresh(name: str, suffix: str) -> Path:
+    folder = directory()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = (folder / f"{name}_{number:05}_{suffix}" for number in count(1))
+        return next(path for path in paths if not path.exists())
+    except OSError as error:
+        raise EI2Error(f"{folder} cannot be written to: {error}. {advice(error)}") from error
+
+
+def save_picture(frame: Tensor, name: str) -> str:
+    """A frame (3, h, w) in 0..1 as a PNG under a fresh number; gives the file's name."""
+    path = _fresh(name, ".png")
+    try:
+        to_pil(frame.movedim(0, -1)).save(path)
+    except OSError as error:
+        raise EI2Error(f"{path.name} cannot be written: {error}. {advice(error)}") from error
+    return path.name
 
 
 def load(name: str) -> Atlas:

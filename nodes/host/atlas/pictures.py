@@ -3,13 +3,19 @@
 import torch
 from torch import Tensor
 
-from ....ei2_modules.atlas.atlas import Atlas
+from ....ei2_modules.atlas.atlas import CHANGED, Atlas
+from ....ei2_modules.atlas.checks import checked_clip
 from ....ei2_modules.atlas.gates import coverage, layer_name, stretch
 from ....ei2_modules.errors import EI2Error
-from ..images import image_of
+from ..images import frames_of, image_of
 
-DIFFERENCE = 1.5 / 255  # of a colour, from which on a texel is edited: a picture that went through a PNG is the same
+LAYERS = ("foreground", "background", "foreground 2")  # as nodes name them
 TINTS = (1.0, 0.45, 0.35), (0.45, 0.6, 1.0)  # of squares on foregrounds, and on the background
+
+
+def clip_for(atlas: Atlas, images: Tensor) -> Tensor:
+    """(n, 3, h, w) of an IMAGE, if it is the clip that an atlas was fitted to. Raises EI2Error."""
+    return checked_clip(frames_of(images, "images").cpu(), (atlas.frames, *atlas.size), atlas.clip)
 
 
 def clip_of(atlas: Atlas) -> Tensor:
@@ -27,6 +33,11 @@ def alpha_of(atlas: Atlas, layer: int = 0) -> Tensor:
     return torch.cat([atlas.alpha(frames, layer) for frames in atlas.chunks()])[:, 0]
 
 
+def seen_of(atlas: Atlas, frames: list[int], layer: int) -> Tensor:
+    """MASK: where some frames show a layer."""
+    return torch.cat([atlas.seen([t])[layer] for t in frames])[:, 0]
+
+
 def index_of(atlas: Atlas, name: str) -> int:
     """Of a layer by the name that nodes give it. Raises EI2Error for one that is not there."""
     names = [layer_name(atlas, k).replace("foreground 1", "foreground") for k in range(len(atlas.layers))]
@@ -42,7 +53,7 @@ def replaced(atlas: Atlas, index: int, picture: Tensor, mask: Tensor | None) -> 
     layer = atlas.layers[index]
     if mask is None:
         own = layer.replaced(picture).texture
-        mask = ((own - layer.texture).abs().amax(0) > DIFFERENCE).float()
+        mask = ((own - layer.texture).abs().amax(0) > CHANGED).float()
     return atlas.with_layer(index, layer.replaced(picture, mask))
 
 
