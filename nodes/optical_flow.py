@@ -55,7 +55,7 @@ class OpticalFlow(io.ComfyNode):
         progress = Progress(None, max(1, len(frames) - 1))
 
         def on_pair(done, there):
-            progress.advance_to(done, to_pil(image_of(colours(there[-1:]))[0]))
+            progress.advance_to(done, image=to_pil(image_of(colours(there[-1:]))[0]))
 
         flow = flow_of(frames, estimate, name, changing_light, on_pair)
         report = flow.report()

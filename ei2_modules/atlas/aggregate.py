@@ -61,8 +61,8 @@ def offsets(parts: Parts) -> Tensor:
             w = torch.minimum(parts.covers[i], parts.covers[j]) * (i != j)
             weights[i, j] = w.sum()
             gaps[i, j] = ((parts.pictures[i] - parts.pictures[j]) * w).sum((1, 2))
-    normal = torch.diag(weights.sum(1)) - weights  # singular, for a shift of all changes nothing: rounding is cut off
-    return -torch.linalg.pinv(normal, rtol=1e-4, hermitian=True) @ gaps.sum(1)
+    normal = torch.diag(weights.sum(1)) - weights  # singular; in double the rounding of its sums would not be cut off
+    return -torch.linalg.pinv(normal, hermitian=True) @ gaps.sum(1)
 
 
 MEANS: dict[str, Callable[[Parts], Tensor]] = {"matched mean": matched_mean, "mean": mean, "median": median}

@@ -1,5 +1,6 @@
 """Aggregation of edited key frames against slow, obvious readings, and on rendered clips."""
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -88,6 +89,14 @@ def test_shifted_colours_agree_again():
     assert (mean(shifted) - truth).abs().max() > 0.02
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_offsets_shift_nothing_on_average(seed):
+    """The sum alone does not say by how much all are shifted; rounding must not."""
+    parts = some_parts(8, seed)
+    found = offsets(Parts(parts.pictures, 1e3 * parts.covers))
+    assert found.mean(0).abs().max() < 1e-3 and found.abs().max() < 0.5
+
+
 def test_key_frames_that_share_nothing_are_left_as_they_are():
     covers = torch.zeros(2, 5, 6)
     covers[0, :, :3], covers[1, :, 3:] = 1, 1
@@ -154,6 +163,23 @@ def test_what_one_key_frame_shows_is_not_darkened(sliding, method):
     right = (known > 0) & (torch.arange(TEXELS[1]) > 17)
     assert right.sum() > 20
     torch.testing.assert_close(layer.texture[:, right], alone.texture[:, right], rtol=0, atol=0.03)
+
+
+def test_texels_between_pixels_are_filled(sliding):
+    """Of a picture that is finer than the frames, no texel inside the object is left black."""
+    fine = tuple(3 * side for side in TEXELS)
+    layers = tuple(
+        replace(
+            layer,
+            box=replace(layer.box, rows=fine[0], columns=fine[1]),
+            texture=torch.full((3, *fine), 0.5),
+            observed=torch.ones(fine, dtype=torch.bool),
+        )
+        for layer in sliding.atlas.layers
+    )
+    sliding.atlas, bright = replace(sliding.atlas, layers=layers), torch.full((1, 3, *SIZE), 0.9)
+    _, layer, known = put_together(sliding, bright, keys=KeyFrames(0, (0,)))
+    assert known.sum() > 800 and layer.texture[:, known > 0].min() > 0.85
 
 
 def test_nothing_edited_changes_nothing(sliding):

@@ -119,6 +119,7 @@ def test_windows_hold_the_layer_and_have_one_size(short_side):
     for k, one in enumerate(seen):
         top, left = crops.corners[k]
         assert one[:, top : top + 18, left : left + 44].sum() == one.sum()
+        assert 0 <= top <= 48 - 18 and 0 <= left <= 96 - 44
         assert crops.cut(k, one.expand(3, -1, -1)).shape == (1, 3, *crops.edited)
 
 

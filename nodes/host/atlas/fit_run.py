@@ -110,7 +110,7 @@ class FitRun:
         picture = None
         if fit.done % every == 0 or fit.done == self.steps:
             picture, _ = attempt("The picture of the fit is left out", self._picture, fit)
-        self.progress.advance_to(self.pairs + fit.done, picture)
+        self.progress.advance_to(self.pairs + fit.done, image=picture)
 
     @staticmethod
     def _picture(fit: Fit):
