@@ -4,11 +4,12 @@ import math
 
 from .host import comparison, conditioning
 from .host.api import CATEGORY, check_choices, io, schema, seed_input
+from .host.attempt import attempt
 from .host.files import looping_video
 from .host.inflating.inflate import inflated_of
 from .host.progress import say, show_text
 from .host.sampling.inverted import read_inverted
-from .host.several_edits.listing import KIND_CHOICES, NOTHING, SWEEPS, listed
+from .host.several_edits.listing import KIND_CHOICES, NOTHING, SWEEP_CHOICES, listed
 from .host.several_edits.run import EditRun
 
 STOPPED = "EI2_edits_stopped"
@@ -51,7 +52,7 @@ class SeveralEdits(io.ComfyNode):
                 ),
                 seed_input(0, "Of fresh noise, for the kind shape."),
                 io.Combo.Input(
-                    "sweep", options=list(SWEEPS), default=NOTHING,
+                    "sweep", options=list(SWEEP_CHOICES), default=NOTHING,
                     tooltip="A setting that takes several values, with every prompt.",
                 ),
                 io.String.Input("values", default="", tooltip="The values it takes, such as 3, 5, 7.5"),
@@ -90,11 +91,19 @@ class SeveralEdits(io.ComfyNode):
             run.execute()
         except Exception:
             if run.images:
-                kept = looping_video.save_video(_grid(run, source), STOPPED, fps, cls)
-                say(f"{len(run.images)} of {len(edits)} edits were done: they are in output/{kept['filename']}.")
+                _keep(run, source, fps, cls)
             raise
-        show_text(run.report())
-        return io.NodeOutput(_grid(run, source), run.images, [edit.name for edit in edits], run.report())
+        show_text(report := run.report())
+        return io.NodeOutput(_grid(run, source), run.images, [edit.name for edit in edits], report)
+
+
+def _keep(run: EditRun, source, fps: float, node) -> None:
+    """What a stopped run has come to. A fault in it is said, and does not take the place of why the run stopped."""
+    kept, why = attempt(
+        "The edits that were done could not be kept",
+        lambda: looping_video.save_video(_grid(run, source), STOPPED, fps, node),
+    )
+    say(why or f"{len(run.images)} of {len(run.edits)} edits were done: they are in output/{kept['filename']}.")
 
 
 def _grid(run: EditRun, source):

@@ -1,5 +1,6 @@
 """Several edits in one node: each is what the single nodes make of it, and what stops early leaves what is done."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,11 @@ BAD = {
     "no values": (GREEN, {"sweep": "cfg"}, "write the numbers that cfg shall take, such as 3, 5, 7.5"),
     "words for values": (GREEN, {"sweep": "seed", "values": "1, two"}, "numbers that seed shall take"),
     "half a seed": (GREEN, {"sweep": "seed", "values": "1.5"}, "numbers that seed shall take"),
+    "a seed below 0": (GREEN, {"sweep": "seed", "values": "-1"}, "numbers that seed shall take"),
+    "too large a seed": (GREEN, {"sweep": "seed", "values": str(2**64)}, "numbers that seed shall take"),
+    "no number at all": (GREEN, {"sweep": "cfg", "values": "nan"}, "numbers that cfg shall take"),
+    "no end of cfg": (GREEN, {"sweep": "cfg", "values": "3, inf"}, "numbers that cfg shall take"),
+    "cfg below 0": (GREEN, {"sweep": "cfg", "values": "-3"}, "numbers that cfg shall take"),
     "too strong": (GREEN, {"sweep": "strength", "values": "1, 2"}, "strength is 2"),
     "too large a share": (GREEN, {"sweep": "cross_share", "values": "3"}, "cross share is 3"),
     "a share of nothing": (f"without control: {GREEN}", {"sweep": "cross_share", "values": "1"}, "has none"),
@@ -140,6 +146,37 @@ def test_what_stops_keeps_what_is_done(ready, done, monkeypatch, folders):
         several(ready, f"{GREEN}\n{YELLOW}\nshape: {STAR}")
     kept = sorted(Path(folders, "output").rglob("*.mp4"))
     assert [path.name for path in kept] == ["EI2_edits_stopped_00001_.mp4"] * done
+
+
+def test_a_full_disk_does_not_hide_why_it_stopped(ready, monkeypatch, caplog, folders):
+    from comfy.model_management import InterruptProcessingException
+
+    monkeypatch.setattr(pack("nodes.host.several_edits.run").EditRun, "execute", stopping)
+    fault = EI2Error("The video cannot be written: no space left on device.")
+    monkeypatch.setattr(
+        pack("nodes.several_edits").looping_video, "save_video", lambda *args: (_ for _ in ()).throw(fault)
+    )
+    with pytest.raises(InterruptProcessingException), caplog.at_level(logging.INFO):
+        several(ready, GREEN)
+    assert "no space left" in caplog.text
+
+
+def stopping(run):
+    from comfy.model_management import InterruptProcessingException
+
+    run.images.append(torch.zeros(2, 8, 8, 3))
+    raise InterruptProcessingException
+
+
+@pytest.mark.parametrize(
+    ("sweep", "values"),
+    [("seed", [1234567, 1234568, 2**63 + 1, 2**63 + 2]), ("cfg", [7.1234567, 7.1234568]), ("strength", [0.5, 1.0])],
+)
+def test_no_two_edits_have_one_name(sweep, values):
+    """The grid and the report tell them apart by it; a seed is what was written, to its last digit."""
+    found = listing.listed(GREEN, "style", 3.0, 1.0, 0, sweep, ", ".join(map(str, values)))
+    assert [getattr(edit, sweep) for edit in found] == values
+    assert len({edit.name for edit in found}) == len(values)
 
 
 @pytest.mark.parametrize(

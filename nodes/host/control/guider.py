@@ -83,7 +83,10 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         if not options.noise_share:
             return x
         if self._place(sigmas) < schedule.steps:
-            warn("The noise of the old shape stays, because sampling begins part of the way down: it is less renewed.")
+            warn(
+                "The old shape may stay: its noise is renewed only where sampling begins at the noise itself, and this "
+                f"one begins after {self._done(self._place(sigmas)):.0%} of the way. Set strength to 1."
+            )
             return x
         mask = self._seen(x, options.noise_threshold, False, extra_args)
         noise = moving_noise(mask.cpu(), x.shape[1], torch.Generator().manual_seed(extra_args["seed"] or 0))

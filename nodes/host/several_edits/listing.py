@@ -1,5 +1,6 @@
 """The edits that are asked for: one prompt a line, each at every value of what is swept."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -34,7 +35,17 @@ class Edit:
         return self.label.replace("\n", ", ")
 
 
-def _number(name: str) -> Callable[[Edit, float], Edit]:
+@dataclass(frozen=True)
+class Sweep:
+    """A setting that takes several values."""
+
+    change: Callable[[Edit, float], Edit]
+    example: str
+    most: float = math.inf  # inf: what the setting itself allows
+    number: Callable[[str], float] = float
+
+
+def _setting(name: str) -> Callable[[Edit, float], Edit]:
     return lambda edit, value: replace(edit, **{name: value})
 
 
@@ -47,16 +58,15 @@ def _share(name: str) -> Callable[[Edit, float], Edit]:
     return change
 
 
-# what can be swept -> how an edit is changed by a value
 SWEEPS = {
-    NOTHING: None,
-    "cfg": _number("cfg"),
-    "strength": _number("strength"),
-    "seed": lambda edit, value: replace(edit, seed=int(value)),
-    "cross_share": _share("cross_share"),
-    "self_share": _share("self_share"),
-    "blend_threshold": _share("blend_threshold"),
+    "cfg": Sweep(_setting("cfg"), "3, 5, 7.5", most=100),
+    "strength": Sweep(_setting("strength"), "0.6, 0.8, 1"),
+    "seed": Sweep(_setting("seed"), "0, 1, 2", most=2**64 - 1, number=int),
+    "cross_share": Sweep(_share("cross_share"), "0.2, 0.5, 0.8"),
+    "self_share": Sweep(_share("self_share"), "0, 0.3, 0.6"),
+    "blend_threshold": Sweep(_share("blend_threshold"), "0.3, 0.4, 0.5"),
 }
+SWEEP_CHOICES = (NOTHING, *SWEEPS)
 
 
 def listed(prompts: str, kind: str, cfg: float, strength: float, seed: int, sweep: str, values: str) -> list[Edit]:
@@ -67,8 +77,8 @@ def listed(prompts: str, kind: str, cfg: float, strength: float, seed: int, swee
     edits = list(dict.fromkeys(_of_line(line, kind, cfg, strength, seed) for line in lines))
     if sweep == NOTHING:
         return edits
-    found = _values(values, sweep)
-    return [replace(SWEEPS[sweep](edit, v), value=f"{sweep} {v:g}") for edit in edits for v in found]
+    found, change = _values(values, sweep), SWEEPS[sweep].change
+    return [replace(change(edit, v), value=f"{sweep} {str(v).removesuffix('.0')}") for edit in edits for v in found]
 
 
 def _of_line(line: str, kind: str, cfg: float, strength: float, seed: int) -> Edit:
@@ -82,18 +92,15 @@ def _of_line(line: str, kind: str, cfg: float, strength: float, seed: int) -> Ed
     return Edit(line, kind, cfg, strength, seed, options)
 
 
-def _values(values: str, sweep: str) -> list[float]:
+def _values(values: str, name: str) -> list[float]:
+    sweep = SWEEPS[name]
     try:
-        found = [float(value) for value in values.replace(",", " ").split()]
+        found = [sweep.number(value) for value in values.replace(",", " ").split()]
     except ValueError:
         found = []
-    whole = sweep != "seed" or all(value == int(value) >= 0 for value in found)
-    if not found or not whole:
-        raise EI2Error(f"values is {values!r}: write the numbers that {sweep} shall take, such as {EXAMPLES[sweep]}.")
+    if not found or not all(0 <= value <= sweep.most for value in found):  # NaN is not either
+        bound = f"from 0 to {sweep.most:g}" if math.isfinite(sweep.most) else "from 0 on"
+        raise EI2Error(
+            f"values is {values!r}: write the numbers that {name} shall take, such as {sweep.example}, {bound}."
+        )
     return list(dict.fromkeys(found))
-
-
-EXAMPLES = {
-    "cfg": "3, 5, 7.5", "strength": "0.6, 0.8, 1", "seed": "0, 1, 2", "cross_share": "0.2, 0.5, 0.8",
-    "self_share": "0, 0.3, 0.6", "blend_threshold": "0.3, 0.4, 0.5",
-}  # fmt: skip

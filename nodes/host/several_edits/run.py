@@ -1,7 +1,7 @@
 """Several edits one after another, on one tuning and one inversion: to be read from top to end."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ....ei2_modules.errors import EI2Error
 from .. import conditioning
-from ..control.guider import Control
+from ..control.guider import Control, ControlledGuider
 from ..control.prompt_edit import PromptEdit, make_prompt_edit
 from ..inflating.inflate import Inflated
 from ..latents import pixels
@@ -49,17 +49,18 @@ class EditRun:
 
     def execute(self) -> None:
         """Everything that can be refused is refused before the first step."""
-        texts = {edit.prompt: self._texts(edit.prompt) for edit in self.edits}
-        ready = [self._prepared(edit, texts[edit.prompt]) for edit in self.edits]
-        begins = [partway(self.model, self.start, edit.strength) for edit in self.edits]
-        progress = Progress(self.model, sum(schedule.steps for _, schedule in begins))
-        for i, (edit, guider, (samples, schedule)) in enumerate(zip(self.edits, ready, begins, strict=True), 1):
+        texts = {prompt: self._texts(prompt) for prompt in dict.fromkeys(edit.prompt for edit in self.edits)}
+        guiders = [self._guider(edit, texts[edit.prompt]) for edit in self.edits]
+        begins = {s: partway(self.model, self.start, s) for s in dict.fromkeys(edit.strength for edit in self.edits)}
+        progress = Progress(self.model, sum(begins[edit.strength][1].steps for edit in self.edits))
+        for i, (edit, guider) in enumerate(zip(self.edits, guiders, strict=True), 1):
+            samples, schedule = begins[edit.strength]
             show_text(f"{i} of {len(self.edits)}: {edit.name}{self._left()}")
             began = time.monotonic()
             with naming(edit):
                 edited = sampling.sample(
                     self.model, samples, texts[edit.prompt].prompt, self.negative, edit.cfg, schedule,
-                    progress.callback(), seed=edit.seed, kept=self.start.kept, guider=guider(),
+                    progress.callback(), seed=edit.seed, kept=self.start.kept, guider=guider,
                 )  # fmt: skip
                 self.images.append(pixels(self.vae, edited))
             self.seconds.append(time.monotonic() - began)
@@ -67,19 +68,14 @@ class EditRun:
     def _texts(self, prompt: str) -> PromptEdit:
         return make_prompt_edit(self.text_encoder, self.caption, prompt, "", "")
 
-    def _prepared(self, edit: Edit, texts: PromptEdit) -> Callable:
-        """What makes its guider, made once here for what it refuses: one is kept for a sampling only."""
-        if edit.options is None:
-            conditioning.check(texts.prompt, "prompt", self.inflated.spec)
-            return lambda: None
-
-        def make():
+    def _guider(self, edit: Edit, texts: PromptEdit) -> ControlledGuider | None:
+        """None without control: the host's own then."""
+        with naming(edit):
+            if edit.options is None:
+                conditioning.check(texts.prompt, "prompt", self.inflated.spec)
+                return None
             chosen = Control(texts, edit.options)
             return controlled_guider(self.model, self.inflated, chosen, self.start, texts.prompt, edit.cfg, NODE)
-
-        with naming(edit):
-            make()
-        return make
 
     def _left(self) -> str:
         if not self.seconds:
