@@ -1,6 +1,8 @@
 """One rule for the names of files and folders that a user types: such as every system can hold."""
 
 import unicodedata
+from itertools import count
+from pathlib import Path
 
 MOST_BYTES = 200  # of 255 that file systems hold: a number, a suffix and the mark of a half-written file come on top
 PUNCTUATION = " _.()+-"
@@ -27,3 +29,9 @@ def name_fault(name: str) -> str | None:
         f"it takes {len(name.encode())} bytes, and {MOST_BYTES} are the most": len(name.encode()) > MOST_BYTES,
     }
     return next((fault for fault, holds in faults.items() if holds), None)
+
+
+def fresh(folder: Path, name: str, suffix: str, first: int = 1) -> Path:
+    """The first that is not there of name_00001_.suffix, name_00002_.suffix, and so on."""
+    paths = (folder / f"{name}_{number:05}_{suffix}" for number in count(first))
+    return next(path for path in paths if not path.exists())

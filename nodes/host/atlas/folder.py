@@ -1,6 +1,5 @@
 """Where atlases lie, and what a stopped edit of key frames leaves: output/ei2_atlas."""
 
-from itertools import count
 from pathlib import Path
 
 import folder_paths
@@ -61,8 +60,7 @@ def _fresh(name: str, suffix: str) -> Path:
     folder = directory()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        paths = (folder / f"{name}_{number:05}_{suffix}" for number in count(1))
-        return next(path for path in paths if not path.exists())
+        return names.fresh(folder, name, suffix)
     except OSError as error:
         raise EI2Error(f"{folder} cannot be written to: {error}. {advice(error)}") from error
 

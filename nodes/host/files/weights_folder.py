@@ -2,7 +2,6 @@
 
 import json
 import logging
-from itertools import count
 from pathlib import Path
 
 import folder_paths
@@ -70,7 +69,8 @@ def save(weights: EI2Weights, name: str, place: str) -> Path:
         folder, filename, counter, _, _ = folder_paths.get_save_image_path(name, str(target))
     except OSError as error:
         raise EI2Error(f"{target} cannot be written to: {error}. {advice(error)}") from error
-    path = _fresh(Path(folder), filename, counter)
+    # From the host's number on: it numbers what is spelt the same, and macOS takes Clip and clip for one file.
+    path = names.fresh(Path(folder), filename, ".safetensors", counter)
     tuned_weights.save(path, weights)
     _write_card(path.with_suffix(".json"), weights)
     return path
@@ -99,9 +99,3 @@ def _write_card(path: Path, weights: EI2Weights) -> None:
         path.write_text(card + "\n", encoding="utf-8")
     except OSError as error:
         logging.warning("EI²: the run card %s could not be written: %s", path, error)
-
-
-def _fresh(folder: Path, name: str, counter: int) -> Path:
-    """From this number on. The host numbers what is spelt the same; macOS takes Clip and clip for one file."""
-    paths = (folder / f"{name}_{number:05}_.safetensors" for number in count(counter))
-    return next(path for path in paths if not path.exists())
