@@ -17,10 +17,10 @@ from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from .. import conditioning, plots
 from ..attempt import attempt
-from ..images import image_of
+from ..images import frames_of, image_of
 from ..inflating.keys import OURS
 from ..inflating.unet import describe
-from ..latents import clip_latents
+from ..latents import clip_latents, pixels
 from ..progress import Progress, say, show_text, to_pil
 from . import folder
 from .structure import Structure
@@ -150,9 +150,8 @@ class EditRun:
             job.model, noise, options.cfg, sampler, sigmas, *conds, latent,
             callback=self.progress.callback(), disable_pbar=True, seed=seed,
         )  # fmt: skip
-        pictures = job.vae.decode(sampled)[..., :3].cpu().float().movedim(-1, 1)
-        for i, picture in zip(group, pictures, strict=True):
-            self.done.append(self._whole(i, picture[None].clamp(0, 1)))
+        for i, picture in zip(group, frames_of(pixels(job.vae, sampled), "what the VAE gives"), strict=True):
+            self.done.append(self._whole(i, picture[None]))
         self._show()
 
     def _pictures(self, group: list[int]) -> Tensor:

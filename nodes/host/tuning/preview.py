@@ -11,6 +11,7 @@ from PIL import Image
 
 from .. import plots
 from ..attempt import attempt
+from ..latents import pixels
 from ..progress import Progress, show_text, to_pil
 from .guider import PREVIEW_STEPS
 from .preflight import STEP_PASSES, duration
@@ -99,8 +100,7 @@ class TuningProgress:
         """A picture of one frame, (1, c, h, w); None where memory does not suffice now."""
         if not room_to_decode(self.vae, latents.shape):
             return None
-        image = self.vae.decode(self.to_latent(latents.float()))
-        return to_pil(image.reshape(-1, *image.shape[-3:])[0])
+        return to_pil(pixels(self.vae, self.to_latent(latents.float()))[0])
 
 
 def room_to_decode(vae: VAE, shape: tuple[int, ...]) -> bool:
