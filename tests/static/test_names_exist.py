@@ -3,44 +3,32 @@ would be missed where it is used least: in a benchmark of hours."""
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from . import test_packages
+from .test_imports import Sources, imported, pack_sources
+
 FOLDERS = ("ei2_modules", "nodes", "tools", "benchmarks", "tests")
 LOADERS = {"pack", "pack_alone"}  # pack("nodes.host.api").io
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
-Sources = dict[str, str]  # path below the root -> text
+
+def taken(path: str, text: str) -> Iterator[list[str]]:
+    """Modules and names of ours that a file takes, by import or through a loader, split at their dots."""
+    loaded = (
+        f"{node.value.args[0].value}.{node.attr}"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and loads(node.value)
+    )
+    names = (name.removeprefix(".").split(".") for name in (*imported(path, text), *loaded))
+    return (parts for parts in names if parts[0] in FOLDERS)
 
 
-def sources() -> Sources:
-    files = [ROOT / "__init__.py", *(file for folder in FOLDERS for file in ROOT.glob(f"{folder}/**/*.py"))]
-    return {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in files}
-
-
-def file_of(module: str, found: Sources) -> str | None:
-    stem = module.replace(".", "/")
-    return next((path for path in (f"{stem}.py", f"{stem}/__init__.py".lstrip("/")) if path in found), None)
-
-
-def taken(path: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """(module, name) of everything a file takes from a module, by import or through a loader."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            folders = PurePosixPath(path).parts[: -node.level] if node.level else ()
-            module = ".".join([*folders, *([node.module] if node.module else [])])
-            yield from ((module, alias.name) for alias in node.names)
-        elif isinstance(node, ast.Attribute) and (module := loaded(node.value)):
-            yield module, node.attr
-
-
-def loaded(node: ast.expr) -> str | None:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOADERS:
-        (module,) = node.args
-        return module.value if isinstance(module, ast.Constant) else None
-    return None
+def loads(node: ast.expr) -> bool:
+    """Whether this is a call of a loader, with a module's name written out."""
+    by_loader = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOADERS
+    return by_loader and isinstance(node.args[0], ast.Constant)
 
 
 def bound(node: ast.AST) -> Iterator[str]:
@@ -56,29 +44,21 @@ def bound(node: ast.AST) -> Iterator[str]:
             yield from bound(child)
 
 
-def missing(found: Sources) -> list[str]:
-    trees = {path: ast.parse(text) for path, text in found.items()}
-    names = {path: set(bound(tree)) for path, tree in trees.items()}
+def missing(sources: Sources) -> list[str]:
+    names = {path: {"*", *bound(ast.parse(text))} for path, text in sources.items()}
 
-    def there(module: str, name: str) -> bool:
-        file = file_of(module, found)
-        return file is None or name in names[file] or file_of(f"{module}.{name}", found) is not None or name == "*"
+    def there(parts: list[str]) -> bool:
+        """A file, a folder of files, or a name that the file before the last dot has."""
+        whole, module = ("/".join(parts[:end]) for end in (len(parts), len(parts) - 1))
+        files = [file for file in (f"{module}.py", f"{module}/__init__.py") if file in names]
+        is_module = f"{whole}.py" in names or any(path.startswith(f"{whole}/") for path in names)
+        return is_module or any(parts[-1] in names[file] for file in files)
 
-    return [
-        f"{path}: {module}.{name}"
-        for path, tree in trees.items()
-        for module, name in taken(path, tree)
-        if module.split(".")[0] in FOLDERS and not (there(module, name) and known(module, found))
-    ]
-
-
-def known(module: str, found: Sources) -> bool:
-    """A module of ours: a file, or a folder of files."""
-    return file_of(module, found) is not None or any(path.startswith(module.replace(".", "/") + "/") for path in found)
+    return [f"{path}: {'.'.join(p)}" for path, text in sources.items() for p in taken(path, text) if not there(p)]
 
 
 def test_every_name_is_there():
-    assert missing(sources()) == []
+    assert missing({**pack_sources(), **test_packages.sources()}) == []
 
 
 A = {"tools/__init__.py": "ROOT = 1", "tools/a.py": "def f(): inner = 1\nif f: there = 2\nimport os.path"}
