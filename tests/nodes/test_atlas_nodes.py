@@ -1,30 +1,21 @@
 """Save, load, inspect and replace on the real host."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from benchmarks.atlas.scenes import MOTIONS, Scene, boxes
 from tools.server.in_process import pack
 
+from . import atlases
 from .mini import run
 
 EI2Error = pack("ei2_modules.errors").EI2Error
-SCENE = Scene(replace(MOTIONS["slide"], camera=(0.06, 0.02, 0.02, 2, 0), thing=(0.1, 0.03, 8, 0.05)), 4, (40, 64), 1)
 
 
 @pytest.fixture(scope="module")
 def fitted():
     """(IMAGE, atlas, foreground, alpha)."""
-    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
-        patch.setitem(pack("ei2_modules.atlas.options").PRESETS, "preview", 6)
-        frames, alpha = SCENE.render()
-        images, given = frames.movedim(1, -1), {"motion": "rigid", "preset": "preview", "seed": 0, "max_frames": 9}
-        atlas, _, foreground, _, alpha, _ = run(
-            "fit_atlas.FitAtlas", images=images, mask=boxes(alpha, 3)[:, 0], **given
-        )
-        return images, atlas, foreground, alpha
+    clip = atlases.fitted()
+    return clip.images, clip.atlas, clip.foreground, clip.seen
 
 
 def painted(foreground, atlas):
@@ -50,9 +41,9 @@ def test_paint_follows_the_object(fitted):
     assert changed.sum((1, 2)).min() > 4 and changed.sum((1, 2)).max() < 60
     where = [frame.nonzero().float().mean(0).flip(0) + 0.5 for frame in changed]
     half = torch.tensor([32.0, 20.0])
-    middle = SCENE.to_layer(2, (where[2] - half) / 32, 0)
+    middle = atlases.SCENE.to_layer(2, (where[2] - half) / 32, 0)
     for t in range(4):
-        belongs = SCENE.to_picture(t, middle, 0).float() * 32 + half
+        belongs = atlases.SCENE.to_picture(t, middle, 0).float() * 32 + half
         assert (where[t] - belongs).norm() < 0.8
     assert edited.layers[0].edited is not None and atlas.layers[0].edited is None
     assert torch.equal(put(fitted, foreground)[1], images)  # nothing is painted, nothing changes

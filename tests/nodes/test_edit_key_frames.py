@@ -1,6 +1,5 @@
 """Atlas Key Frames, Edit Key Frames, Aggregate Key Frames and Render Atlas on the real host, with a miniature model."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import comfy.model_management
@@ -11,17 +10,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from benchmarks.atlas.scenes import MOTIONS, Scene, boxes
 from tools.server.in_process import pack
 
 from ..same import same
+from .atlases import fitted, watched_bar
 from .mini import caption, controlnet, inflate, model, plain_sample, run
 from .test_families import FAMILIES, text
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 edit_run, structure, folder = (pack(f"nodes.host.atlas.{name}") for name in ("edit_run", "structure", "folder"))
 KeyFrames = pack("ei2_modules.atlas.key_frames").KeyFrames
-SCENE = Scene(replace(MOTIONS["slide"], camera=(0.06, 0.02, 0.02, 2, 0), thing=(0.1, 0.03, 8, 0.05)), 4, (40, 64), 1)
 
 
 class Autoencoder:
@@ -37,12 +35,7 @@ class Autoencoder:
 
 @pytest.fixture(scope="module")
 def clip():
-    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
-        patch.setitem(pack("ei2_modules.atlas.options").PRESETS, "preview", 6)
-        frames, alpha = SCENE.render()
-        images, given = frames.movedim(1, -1), {"motion": "rigid", "preset": "preview", "seed": 0, "max_frames": 9}
-        atlas, *_ = run("fit_atlas.FitAtlas", images=images, mask=boxes(alpha, 3)[:, 0], **given)
-        return SimpleNamespace(images=images, atlas=atlas, alpha=alpha[:, 0])
+    return fitted()
 
 
 def chosen(clip, **change):
@@ -247,18 +240,10 @@ def test_a_stopped_edit_keeps_what_is_done(clip, monkeypatch, folders, at, kept)
 
 
 def test_progress_has_pictures(clip, monkeypatch):
-    moves = []
-
-    class Bar:
-        def __init__(self, total):
-            self.total = total
-
-        def update_absolute(self, value, total, preview=None):
-            moves.append((value, total, preview and preview[1].size[0]))
-
-    monkeypatch.setattr(comfy.utils, "ProgressBar", Bar)
+    moves = watched_bar(monkeypatch)
     edit(clip)
-    assert moves[-1][:2] == (7, 7) and [m for m in moves if m[2]] == [(3, 7, 512), (5, 7, 512), (7, 7, 512)]
+    shown = [(value, total, size[0]) for value, total, size in moves if size]
+    assert moves[-1][:2] == (7, 7) and shown == [(3, 7, 512), (5, 7, 512), (7, 7, 512)]
 
 
 def test_edited_key_frames_become_the_clips(clip):

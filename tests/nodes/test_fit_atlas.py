@@ -1,30 +1,25 @@
 """Fit Video Atlas on the real host, under inference mode: what comes out, progress, stopping, wrong input."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import comfy.model_management
 import comfy.utils
 import pytest
 import torch
 
-from benchmarks.atlas.scenes import MOTIONS, Scene, boxes
 from tools.server.in_process import pack
 
+from .atlases import rendered, watched_bar
 from .mini import run
 
 EI2Error = pack("ei2_modules.errors").EI2Error
 options = pack("ei2_modules.atlas.options")
 fit_run = pack("nodes.host.atlas.fit_run")
-SCENE = Scene(replace(MOTIONS["slide"], camera=(0.06, 0.02, 0.02, 2, 0), thing=(0.1, 0.03, 8, 0.05)), 4, (40, 64), 1)
 
 
 @pytest.fixture(scope="module")
 def clip():
-    """IMAGE, MASK of boxes, and alpha (n, h, w)."""
-    with torch.inference_mode():
-        frames, alpha = SCENE.render()
-        return SimpleNamespace(images=frames.movedim(1, -1), mask=boxes(alpha, 3)[:, 0], alpha=alpha[:, 0])
+    return rendered()
 
 
 @pytest.fixture(autouse=True)
@@ -81,16 +76,7 @@ def test_ways_of_fitting(clip, inputs, layers, said):
 
 
 def test_progress_has_pictures(clip, monkeypatch):
-    moves = []
-
-    class Bar:
-        def __init__(self, total):
-            self.total = total
-
-        def update_absolute(self, value, total, preview=None):
-            moves.append((value, total, preview and preview[1].size))
-
-    monkeypatch.setattr(comfy.utils, "ProgressBar", Bar)
+    moves = watched_bar(monkeypatch)
     fit(clip.images, mask=clip.mask)
     assert [value for value, *_ in moves] == [3, *range(4, 8)] and {total for _, total, _ in moves} == {7}
     assert moves[0][2] is None and all(size == (512, moves[-1][2][1]) for *_, size in moves[1:])
