@@ -42,19 +42,9 @@ class EI2Sampler(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        model,
-        positive,
-        negative,
-        latent,
-        cfg,
-        seed,
-        eta,
-        steps=0,
-        allow_mismatch=False,
-        control=None,
+        cls, model, positive, negative, latent, cfg, seed, eta, steps=0, allow_mismatch=False, control=None,
         strength=1.0,
-    ):
+    ):  # fmt: skip
         inflated = inflated_of(model, "EI² Sampler")
         start = read_inverted(model, inflated, latent, steps, allow_mismatch)
         conditioning.check(positive, "positive", inflated.spec)
