@@ -45,6 +45,22 @@ def test_side_by_side_every_clip_has_its_panel(count):
     assert [at(frames[0], (k + 0.5) / count, 0.9) for k in range(count)] == list(COLOURS.values())[:count]
 
 
+@pytest.mark.parametrize(("columns", "rows"), [(2, 2), (4, 1), (1, 4), (3, 2)])
+def test_a_grid_is_filled_row_by_row(columns, rows):
+    frames = comparison.grid(panels(4), columns)
+    assert len(frames) == 3
+    places = [((k % columns + 0.5) / columns, (k // columns + 0.9) / rows) for k in range(4)]
+    assert [at(frames[0], *place) for place in places] == list(COLOURS.values())
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_grid_of_large_clips_still_plays(columns):
+    large = comparison.equal({name: film(COLOURS[name], 1, 1280, 720) for name in COLOURS}, list(COLOURS))
+    (frame,) = comparison.grid(large, columns)
+    labels = 4 // columns * 100  # pixels, at the most
+    assert frame.width <= comparison.MOST_WIDTH and frame.height <= comparison.MOST_HEIGHT + labels
+
+
 @pytest.mark.parametrize(("count", "frames", "fps"), [(2, 3, 8), (3, 8, 8), (4, 1, 2), (2, 40, 8)])
 def test_a_wipe_shows_every_clip_alone_and_two_at_a_line(count, frames, fps):
     shown = comparison.wipe(panels(count, frames), fps)

@@ -86,6 +86,15 @@ def test_each_is_the_single_edit(ready, case):
     assert grid.shape[-1] == 3
 
 
+def test_a_noise_mask_is_kept_to(ready):
+    mask = torch.zeros(1, 1, SIZE, SIZE)
+    mask[..., : SIZE // 2] = 1
+    masked = {**ready, "latent": {**ready["latent"], "noise_mask": mask}}
+    (found,) = several(masked, GREEN)[1]
+    assert torch.equal(found, single(masked, GREEN))
+    assert not torch.equal(found, single(ready, GREEN))
+
+
 def test_different_settings_are_different_edits(ready):
     _, clips, labels, _ = several(ready, f"{GREEN}\nshape: {STAR}", sweep="cfg", values="2, 6")
     assert [label.rpartition(", ")[2] for label in labels] == ["cfg 2", "cfg 6"] * 2
@@ -96,6 +105,10 @@ def test_the_grid_shows_the_source_first(ready):
     with_source = several(ready, GREEN)[0]
     alone = run_without(ready, "source", GREEN)[0]
     assert with_source.shape[2] > 1.5 * alone.shape[2]
+    drawn = with_source[:, -SIZE:]  # below the labels
+    left, right = (half.mean((0, 1, 2)) for half in drawn.chunk(2, dim=2))
+    red, green, _ = ready["source"].mean((0, 1, 2))
+    assert (red > green) == (left[0] > left[1]) and right[0] < left[0]
 
 
 def run_without(ready, name, prompts, **options):
