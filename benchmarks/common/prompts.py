@@ -11,7 +11,7 @@ def prompt_edit(conditioning: list):
     """PromptEdit, whose local blend goes by the words that change. conditioning: of caption and prompt alike."""
     tokens = conditioning[0][0].shape[1]
     found = alignment.align(text(CAPTION, tokens), text(PROMPT, tokens))
-    blend = editing.BlendWords(found.changed_source, found.changed_target)
+    blend = editing.BlendWords(*map(sorted, found.changed))
     return editing.PromptEdit(
         caption=conditioning, prompt=conditioning, alignment=found, weights=None, blend=blend, inverts=frozenset()
     )

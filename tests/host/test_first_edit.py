@@ -123,7 +123,7 @@ def plain_picture(server, first_edit) -> str:
     plain_picture.calls = getattr(plain_picture, "calls", 0) + 1  # another name each time: no cached answer
     prompt = {
         loader: edit[loader],
-        words: edit[words],
+        words: {"class_type": "CLIPTextEncode", "inputs": {**edit[words]["inputs"], "text": "a rabbit"}},
         "a": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 2}},
         "b": {
             "class_type": "KSampler",
