@@ -28,11 +28,14 @@ def warn(text: str) -> None:
 
 
 def show_text(text: str) -> None:
-    """In the node that is running, where a server is."""
+    """In the node that is running, where a server is; only to the page that runs it: others may show another graph."""
     running, server = get_executing_context(), sys.modules.get("server")  # importing it would start half of one
-    if running is not None and server is not None:
+    if running is None or server is None:
+        return
+    watched = server.PromptServer.instance
+    if watched.client_id is not None:
         attempt(
-            "The text in the node is left out", server.PromptServer.instance.send_progress_text, text, running.node_id
+            "The text in the node is left out", watched.send_progress_text, text, running.node_id, watched.client_id
         )
 
 

@@ -253,12 +253,25 @@ def test_a_cancel_reaches_a_run_without_a_bar(monkeypatch, work):
         works[work]()
 
 
-def test_no_text_in_the_node_stops_the_work(monkeypatch):
+def running_on(monkeypatch, client_id, send):
+    """What says something in node 1 of a server whose page is `client_id`."""
     progress = pack("nodes.host.progress")
-    server = SimpleNamespace(PromptServer=SimpleNamespace(instance=SimpleNamespace(send_progress_text=breaks)))
+    server = SimpleNamespace(client_id=client_id, send_progress_text=send)
     monkeypatch.setattr(progress, "get_executing_context", lambda: SimpleNamespace(node_id="1"))
-    monkeypatch.setitem(progress.sys.modules, "server", server)
-    progress.say("step 1 of 2")
+    monkeypatch.setitem(progress.sys.modules, "server", SimpleNamespace(PromptServer=SimpleNamespace(instance=server)))
+    return progress
+
+
+def test_no_text_in_the_node_stops_the_work(monkeypatch):
+    running_on(monkeypatch, "a page", breaks).say("step 1 of 2")
+
+
+@pytest.mark.parametrize("client, told", [("a page", [("step", "1", "a page")]), (None, [])])
+def test_text_in_the_node_is_for_the_page_that_runs_it(monkeypatch, client, told):
+    """The host sends to every page what names none."""
+    sent = []
+    running_on(monkeypatch, client, lambda *args: sent.append(args)).show_text("step")
+    assert sent == told
 
 
 def test_a_clock_that_stands_still_stops_nothing(monkeypatch, told):
