@@ -114,7 +114,31 @@ def test_tuning_further_is_tuning_longer(trained, states):
     _, further, losses = tune(inflate(model()), steps=5, **AUTO)
     assert len(trained) == 2 and len(losses["loss"]) == 5
     assert same(further, tune(inflate(model()), steps=5)[1])
-    assert len(list(states.iterdir())) == 1, "one tuning, one state"
+    assert sorted(path.name[:18] for path in states.iterdir()) == ["tuning, 3 steps, 2", "tuning, 5 steps, 2"]
+
+
+NAMES = [  # caption, how its states begin
+    ("a red circle moving on a blue background, slowly", "a red circle moving on a blue background, 9 steps, "),
+    ("L'été: 犬/猫?", "L été 犬 猫, 9 steps, "),
+    ("x" * 90, f"{'x' * 40}, 9 steps, "),
+    ("", "tuning, 9 steps, "),
+    (None, "tuning, 9 steps, "),
+]
+
+
+@pytest.mark.parametrize("caption, begins", NAMES)
+def test_a_state_is_found_by_its_name(caption, begins):
+    found = pack("nodes.host.resume.states").new_path(caption, 9)
+    assert found.name.startswith(begins) and len(found.name.encode()) < 200
+
+
+def test_a_name_without_steps_is_for_any_number(states):
+    """As those of earlier versions."""
+    tune(inflate(model()), steps=3, **AUTO)
+    (path,) = states.iterdir()
+    path.rename(states / "tuning 2026-01-01 10-00-00.ei2state")
+    tune(inflate(model()), steps=5, **AUTO)
+    assert [path.name for path in states.iterdir()] == ["tuning 2026-01-01 10-00-00.ei2state"]
 
 
 def test_the_same_is_not_tuned_twice(monkeypatch, caplog):

@@ -41,15 +41,14 @@ class RunKeeper:
             found = states.chosen(choice, self.key, steps)
         if found is None:
             return None
-        self.path, self.saved = found
+        origin, self.saved = found
         self.found = self.saved
+        self.path = origin if states.is_for(origin, steps) else None
         if self.saved == steps:
-            say(
-                f"Already tuned: {steps} steps of the same clip, caption and options are in {self.path.name}, and used."
-            )
+            say(f"Already tuned: {steps} steps of the same clip, caption and options are in {origin.name}, and used.")
         else:
-            say(f"Going on at step {self.saved} from {self.path.name}")
-        return self.path
+            say(f"Going on at step {self.saved} from {origin.name}")
+        return origin
 
     def after_step(self, number: int) -> None:
         if self.every and number % self.every == 0:
@@ -65,7 +64,8 @@ class RunKeeper:
         if tuning is None or tuning.done in (0, self.saved):
             return
         try:
-            self.path = self.path or states.new_path()
+            job = self.run.job
+            self.path = self.path or states.new_path(job.caption, job.options.steps)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             tuning_state.save(self.path, tuning, self.key, self.run.record.seconds)
             self.saved = tuning.done

@@ -2,16 +2,19 @@
 
 import contextlib
 import logging
+import textwrap
 from datetime import datetime
 from pathlib import Path
 
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.files import safetensors_file
+from ....ei2_modules.files.names import composed
 from ....ei2_modules.tuning import state as tuning_state
 from ....ei2_modules.tuning.state import RunKey
 from ..files import weights_folder
 
 SUFFIX = ".ei2state"
+LETTERS = 40  # of a caption; each takes four bytes at most, of 255 that file systems hold
 KEEP = 4  # one is about three times the size of the tuned weights
 
 
@@ -31,12 +34,27 @@ def missing(name: str) -> str | None:
     return f"{name!r} is not in output/ei2/states. Press R to refresh the list and choose again."
 
 
-def new_path() -> Path:
-    """For a tuning that begins now."""
-    stem = f"tuning {datetime.now():%Y-%m-%d %H-%M-%S}"
+def new_path(caption: str | None, steps: int) -> Path:
+    """For a tuning of so many steps that begins now; the name is what the dropdown shows."""
+    stem = f"{_short(caption or '') or 'tuning'}{_of(steps)}{datetime.now():%Y-%m-%d %H-%M-%S}"
     taken = set(list_files())
     names = (f"{stem}{number}{SUFFIX}" for number in ("", *(f" ({i})" for i in range(2, 1000))))
     return directory() / next(name for name in names if name not in taken)
+
+
+def is_for(path: Path, steps: int) -> bool:
+    """Whether its name may stay for a tuning of so many steps: older names say none."""
+    return _of(steps) in path.name or " steps, " not in path.name
+
+
+def _of(steps: int) -> str:
+    return f", {steps} steps, "
+
+
+def _short(caption: str) -> str:
+    """So much of it as a list can show, of letters that every system's file names hold."""
+    words = "".join(c if c.isalnum() else " " for c in composed(caption)).split()
+    return textwrap.shorten(" ".join(words), LETTERS, placeholder="")
 
 
 def chosen(name: str, key: RunKey, steps: int) -> tuple[Path, int]:
