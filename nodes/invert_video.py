@@ -2,7 +2,9 @@
 
 from ..ei2_modules.diffusion.schedule import ddim_schedule
 from .host import conditioning, plots
-from .host.api import CATEGORY, io, schema
+from .host.api import CATEGORY, io, schema, ui
+from .host.attempt import attempt
+from .host.graph_ahead import look_ahead
 from .host.inflating.inflate import inflated_of
 from .host.inflating.unet import sigma_table
 from .host.progress import show_text
@@ -40,12 +42,14 @@ class InvertVideo(io.ComfyNode):
             outputs=[
                 io.Latent.Output(display_name="LATENT", tooltip="The noise and its schedule, for the EI² Sampler."),
                 io.String.Output(display_name="report", tooltip="Reconstruction per frame, as text."),
-                io.Image.Output(display_name="plot", tooltip="The same as a small picture."),
+                io.Image.Output(display_name="plot", tooltip="The same as a picture: verdict, worst frame, curve."),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model, latents, positive, steps, fixed_point_iterations, vae=None):
+        look_ahead(cls.hidden)
         inflated = inflated_of(model, "DDIM Invert Video")
         samples = clean_clip(latents, inflated.spec, "DDIM Invert Video")
         conditioning.check(positive, "positive", inflated.spec)
@@ -57,7 +61,9 @@ class InvertVideo(io.ComfyNode):
             text=conditioning.checksum(positive),
         )  # fmt: skip
         show_text(trip.summary)
-        plot = plots.curve(trip.per_frame, "round trip at guidance 1: PSNR of every frame, dB", dots=False)
+        plot = plots.image(trip.picture())
         notes = conditioning.notes(positive, "positive", len(samples))
         report = "\n".join([trip.report, *(f"note: {line}" for line in notes)])
-        return io.NodeOutput(with_inversion(latents, trip.noise, record), report, plots.image(plot))
+        inverted = with_inversion(latents, trip.noise, record)
+        shown, _ = attempt("The picture in the node is left out", lambda: ui.PreviewImage(plot, cls=cls))
+        return io.NodeOutput(inverted, report, plot, ui=shown)

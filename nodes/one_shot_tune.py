@@ -6,6 +6,7 @@ from ..ei2_modules.config import WINDOW, TuningOptions
 from .host import conditioning
 from .host.api import CATEGORY, LOSS_MAP, WEIGHTS, check_choices, io, schema, seed_input
 from .host.conditioning import Texts
+from .host.graph_ahead import look_ahead
 from .host.inflating.animatediff import refuse_motion
 from .host.inflating.foreign import refuse_foreign_attention
 from .host.inflating.inflate import inflate, inflated_of
@@ -129,6 +130,7 @@ class OneShotTune(io.ComfyNode):
         weights=None, negative=None, vae=None, resume=keeper.AUTO, validation=None, preview_every=0,
         autosave_every=100, window=WINDOW,
     ):  # fmt: skip
+        look_ahead(cls.hidden)
         inflated = inflated_of(model, "One-Shot Tune")
         refuse_foreign_attention(model, inflated.spec, inflated.options)
         refuse_motion(model)
@@ -169,7 +171,7 @@ class OneShotTune(io.ComfyNode):
     @classmethod
     def _caption(cls) -> str | None:
         hidden = cls.hidden
-        return hidden and words_behind(hidden.prompt, hidden.unique_id, "positive")
+        return (hidden and words_behind(hidden.prompt, hidden.unique_id, "positive")) or None
 
 
 def _check_texts(spec, texts: Texts, frames: int) -> None:

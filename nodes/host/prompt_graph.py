@@ -12,7 +12,13 @@ def words_behind(prompt: dict | None, node_id: str | None, name: str) -> str | N
     if not prompt or node_id not in prompt:
         return None
     found = list(dict.fromkeys(_words(prompt, prompt[node_id]["inputs"].get(name), set())))
-    return " | ".join(found) or None
+    return " | ".join(filter(None, found)) if found else None
+
+
+def typed_words(prompt: dict, node_id: str, name: str) -> str | None:
+    """As `words_behind`, of an input that words can be typed into too."""
+    value = prompt[node_id]["inputs"].get(name)
+    return value.strip() if isinstance(value, str) else words_behind(prompt, node_id, name)
 
 
 def _words(prompt: dict, source, seen: set) -> Iterator[str]:

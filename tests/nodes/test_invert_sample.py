@@ -7,6 +7,7 @@ import comfy.controlnet
 import comfy.samplers
 import pytest
 import torch
+from PIL import Image
 
 import nodes
 
@@ -269,7 +270,10 @@ def test_a_poor_round_trip_is_said_with_its_likely_cause(changes, cause):
     assert poor([25.0, 21.0, 20.0], **FINE | changes) is None
     assert cause in poor([12.0, 13.0], **FINE | changes)
     assert "all frames below 20" in poor([12.0, 13.0], **FINE | changes)
-    assert "25.0 dB, frames 2 below 20" in poor([35.0, 15.0], **FINE | changes)
+    said = poor([35.0, 15.0], **FINE | changes)
+    assert "25.0 dB on average, worst frame 2 with 15.0 dB; frame 2 below 20" in said
+    assert "; frames 2, 3 below 20" in poor([35.0, 15.0, 14.0], **FINE | changes)
+    assert "well at guidance 1: 12.0 dB; all frames below 20" in poor([12.0], **FINE | changes)
     assert poor([float("nan")], **FINE) is not None
 
 
@@ -280,7 +284,38 @@ def test_the_report_warns_and_is_plotted(monkeypatch, caplog):
     _, report, plot = run("invert_video.InvertVideo", model=inflate(model(scale=60.0)), **options)
     assert "WARNING: the clip does not come back well" in report and "only 2 steps" in report
     assert "only 2 steps" in told[0] and "only 2 steps" in caplog.text
-    assert plot.shape == (1, 150, 512, 3) and 0 <= plot.min() < plot.max() <= 1
+    assert plot.shape[1] > 150 and plot.shape[::3] == (1, 3) and 0 <= plot.min() < plot.max() <= 1
     _, report, other = run("invert_video.InvertVideo", model=smooth(), **options | {"steps": 50})
     assert "WARNING" not in report and not torch.equal(plot, other)
-    assert re.fullmatch(r"round trip [\d.]+ dB, worst frame [\d.]+ dB", told[1])
+    comes_back = r"the clip comes back well at guidance 1: [\d.]+ dB on average, worst frame \d with [\d.]+ dB"
+    assert re.fullmatch(comes_back, told[1])
+
+
+def test_the_node_keeps_showing_the_worst_frame(monkeypatch):
+    """Below the verdict: the clip's frame on the left, what came back of it on the right."""
+    round_trip = pack("nodes.host.sampling.round_trip")
+    red, green = (torch.tensor(colour).expand(48, 64, 3) for colour in ([1.0, 0, 0], [0, 1.0, 0]))
+    trip = round_trip.RoundTrip(None, None, [30.0, 21.0, 25.0], [], None, (red, green))
+    words = []
+    monkeypatch.setattr(
+        round_trip, "label", lambda text, *a: words.append(text) or Image.new("RGB", (512, 40), "white")
+    )
+    picture = trip.picture()
+    assert words == ["the clip comes back well at guidance 1: 25.3 dB on average, worst frame 2 with 21.0 dB"]
+    middle = picture.height - 150 - 60
+    assert [picture.getpixel((x, middle)) for x in (100, 400)] == [(255, 0, 0), (0, 255, 0)]
+    assert picture.width == 512
+
+
+def test_a_picture_that_cannot_be_kept_loses_no_inversion(monkeypatch, caplog):
+    module = pack("nodes.invert_video")
+    monkeypatch.setattr(module.ui, "PreviewImage", lambda *args, **kwargs: 1 / 0)
+    found = module.InvertVideo.execute(inflate(model()), clip(), caption(), 2, 0)
+    assert found.ui is None and len(found.args) == 3
+    assert "The picture in the node is left out" in caplog.text
+
+
+def test_the_picture_is_shown_by_every_editor():
+    found = pack("nodes.invert_video").InvertVideo.execute(inflate(model()), clip(), caption(), 2, 0)
+    (image,) = found.ui.as_dict()["images"]
+    assert image["type"] == "temp"

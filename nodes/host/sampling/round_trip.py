@@ -6,22 +6,26 @@ from dataclasses import dataclass
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import VAE
+from PIL import Image
 from torch import Tensor
 
 from ....ei2_modules.diffusion.finite import first_not_finite
 from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.metrics.figures import psnr
+from .. import plots
 from ..attempt import attempt
 from ..inflating.guidance import without_guidance
 from ..latents import pixels
 from ..precision import computes_in, dtype_name
-from ..progress import Progress
+from ..progress import Progress, to_pil
+from ..side_by_side import below, label, side_by_side
 from . import run as sampling
 from .not_finite import vae_advice
 from .trajectory import Trajectory
 
 POOR = 20.0  # dB: from here on a difference is seen at a glance
 FEW_STEPS = 20
+GAP = 4  # pixels between two pictures
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,8 @@ class RoundTrip:
     trajectory: Trajectory
     per_frame: list[float]  # dB, in pixels where there is a VAE
     lines: list[str]
-
     warning: str | None
+    worst: tuple[Tensor, Tensor] | None = None  # the frame that comes back worst: (h, w, 3) of the clip, and come back
 
     @property
     def report(self) -> str:
@@ -42,8 +46,18 @@ class RoundTrip:
     @property
     def summary(self) -> str:
         """For the node itself, where there is little room."""
-        mean, worst = sum(self.per_frame) / len(self.per_frame), min(self.per_frame)
-        return self.warning or f"round trip {mean:.1f} dB, worst frame {worst:.1f} dB"
+        return self.warning or f"the clip comes back well at guidance 1: {figure(self.per_frame)}"
+
+    def picture(self) -> Image.Image:
+        """The verdict, the worst frame before and after, and the curve: what the node shows when it is done."""
+        curve = plots.curve(self.per_frame, "round trip at guidance 1: PSNR of every frame, dB", dots=False)
+        shown = label(self.summary, plots.WIDTH)
+        if self.worst is not None:
+            where = f"frame {self.per_frame.index(min(self.per_frame)) + 1}"
+            frames = [[to_pil(frame)] for frame in self.worst]
+            (pair,) = side_by_side(frames, [f"source, {where}", "come back"], (plots.WIDTH - GAP) // 2)
+            shown = below(shown, pair)
+        return below(shown, curve)
 
 
 def invert_and_check(
@@ -74,15 +88,15 @@ def invert_and_check(
         plain, _ = sampling.invert(model, samples, positive, schedule, 0, progress.callback())
         plain = _sample_back(model, plain, positive, schedule, progress)
         lines.append(figures("the plain rule's, latent", psnr(plain.cpu(), samples.cpu(), span(samples)).tolist()))
-    failed = None
+    failed, worst = None, None
     if vae is not None:
-        values, failed = _in_pixels(vae, back, samples)
+        values, worst, failed = _in_pixels(vae, back, samples)
         per_frame = values or per_frame
         lines.append(figures("reconstruction at guidance 1, pixels", values))
     warning = failed or poor(per_frame, schedule.steps, iterations, computes_in(model.model), tuned)
     if warning:
         logging.warning("EI²: %s", warning)
-    return RoundTrip(noise, trajectory, per_frame, lines, warning)
+    return RoundTrip(noise, trajectory, per_frame, lines, warning, worst)
 
 
 def poor(per_frame: list[float], steps: int, iterations: int, dtype: torch.dtype, tuned: bool) -> str | None:
@@ -91,7 +105,6 @@ def poor(per_frame: list[float], steps: int, iterations: int, dtype: torch.dtype
     bad = [i + 1 for i, value in enumerate(per_frame) if not value >= POOR]
     if mean >= POOR and not bad:
         return None
-    which = "all frames" if len(bad) == len(per_frame) else f"frames {', '.join(map(str, bad))}"
     causes = {
         f"only {steps} steps: use 50": steps < FEW_STEPS,
         f"the model computes in {dtype_name(dtype)}: try bf16 or fp32": dtype == torch.float16,
@@ -99,21 +112,32 @@ def poor(per_frame: list[float], steps: int, iterations: int, dtype: torch.dtype
         "the plain rule is not exact: set fixed_point_iterations to 3": not iterations,
     }
     likely = next((cause for cause, holds in causes.items() if holds), "use more steps, or empty text as positive")
-    return (
-        f"the clip does not come back well at guidance 1: {mean:.1f} dB, {which} below {POOR:.0f}. Edits will stray "
-        f"from the clip. Likely cause: {likely}."
-    )
+    frames = "all frames" if len(bad) == len(per_frame) else f"frame{'s' * (len(bad) > 1)} {', '.join(map(str, bad))}"
+    what = f"the clip does not come back well at guidance 1: {figure(per_frame)}; {frames} below {POOR:.0f}"
+    return f"{what}. Edits will stray from the clip. Likely cause: {likely}."
+
+
+def figure(per_frame: list[float]) -> str:
+    """Mean and worst, and which of them is which."""
+    mean = f"{sum(per_frame) / len(per_frame):.1f} dB"
+    worst = min(range(len(per_frame)), key=per_frame.__getitem__)
+    return mean if len(per_frame) == 1 else f"{mean} on average, worst frame {worst + 1} with {per_frame[worst]:.1f} dB"
 
 
 def _sample_back(model, noise, positive, schedule, progress):
     return sampling.sample(model, noise, positive, positive, 1.0, schedule, progress.callback())
 
 
-def _in_pixels(vae: VAE, back: Tensor, samples: Tensor) -> tuple[list[float] | None, str | None]:
-    """(PSNR of every frame, None), or (None, why not): the inversion is done, and worth more than its figure."""
-    clips, why = attempt("the VAE could not decode the round trip", lambda: [pixels(vae, c) for c in (back, samples)])
+def _in_pixels(vae: VAE, back: Tensor, samples: Tensor):
+    """(PSNR of every frame, the worst before and after, None), or (None, None, why not): the inversion is done, and
+    worth more than its figure."""
+    clips, why = attempt("the VAE could not decode the round trip", lambda: [pixels(vae, c) for c in (samples, back)])
     why = why or _not_finite(vae, *clips)
-    return (None, why) if why else (psnr(*clips).tolist(), None)
+    if why:
+        return None, None, why
+    per_frame = psnr(*clips).tolist()
+    worst = per_frame.index(min(per_frame))
+    return per_frame, tuple(frames[worst] for frames in clips), None
 
 
 def _not_finite(vae: VAE, *clips: Tensor) -> str | None:
