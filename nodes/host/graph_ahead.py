@@ -28,7 +28,7 @@ def look_ahead(hidden) -> None:
         for line in _without_effect(prompt, node_id):
             warn(line)
     if faults:
-        raise EI2Error(" ".join(["Nothing was begun, because a later node would refuse.", *dict.fromkeys(faults)]))
+        raise EI2Error(" ".join(["Nothing was begun: a node would refuse what it gets.", *dict.fromkeys(faults)]))
 
 
 def _faults(prompt: dict, node_id: str) -> Iterator[str]:

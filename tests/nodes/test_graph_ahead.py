@@ -103,7 +103,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("prompt, message", FAULTS.values(), ids=FAULTS)
 def test_what_a_later_node_would_refuse(prompt, message):
-    with pytest.raises(EI2Error, match="Nothing was begun, because a later node would refuse.*" + message):
+    with pytest.raises(EI2Error, match="Nothing was begun: a node would refuse what it gets.*" + message):
         look(prompt)
 
 
