@@ -4,6 +4,13 @@
 class EI2Error(ValueError):
     """Something the user wired or typed cannot work; the text says what and how to mend it."""
 
+    # ComfyUI shows the type of an error with its module, which for a pack is the folder that it lies in; of errors of
+    # Python itself it shows the name alone.
+    __module__ = "builtins"
+
+    def __init_subclass__(cls):
+        cls.__module__ = EI2Error.__module__
+
 
 class WeightsError(EI2Error):
     """A tuned-weight file is damaged, foreign, or made for another model."""

@@ -170,3 +170,12 @@ def test_a_plain_model_is_as_before_after_every_refusal(ready):
         with pytest.raises(EI2Error):
             attempt()
     assert torch.equal(plain_sample(m), before)
+
+
+def test_the_type_of_an_error_names_no_folder():
+    """In the editor's report of a failed run."""
+    import execution
+
+    errors = pack("ei2_modules.errors")
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert len(kinds) > 4 and [execution.full_type_name(kind) for kind in kinds] == [kind.__name__ for kind in kinds]
