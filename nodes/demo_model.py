@@ -2,7 +2,7 @@
 
 from ..ei2_modules.demo import clips, scenes, vocabulary
 from ..ei2_modules.errors import EI2Error
-from .host import demo_model
+from .host import demo_controlnet, demo_model
 from .host.api import CATEGORY, check_choices, io, schema
 
 DEMO = f"{CATEGORY}/demonstration"
@@ -28,12 +28,15 @@ class LoadDemoModel(io.ComfyNode):
                 io.Vae.Output(
                     display_name="VAE", tooltip="For VAE Encode and VAE Decode; 4 pixels a latent, 8 channels."
                 ),
+                io.ControlNet.Output(
+                    display_name="CONTROL_NET", tooltip="For Canny edges, in Edit Key Frames or Apply ControlNet."
+                ),
             ],
         )
 
     @classmethod
     def execute(cls):
-        return io.NodeOutput(*demo_model.load())
+        return io.NodeOutput(*demo_model.load(), demo_controlnet.load())
 
 
 class DemoClip(io.ComfyNode):

@@ -1,4 +1,4 @@
-"""The shipped file: UNet, text encoder, autoencoder and preview colours, in half precision."""
+"""The shipped files, in half precision: UNet, text encoder, autoencoder and preview colours; and a ControlNet."""
 
 import json
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import EI2Error
 
 FILE = Path(__file__).parent / "model.safetensors"
+CONTROLNET = Path(__file__).parent / "controlnet.safetensors"
 PARTS = ("unet", "text_encoder", "autoencoder", "preview")
 
 
@@ -26,13 +27,32 @@ class DemoWeights:
 
 
 def save(path: Path, weights: DemoWeights) -> None:
-    tensors = {f"{part}.{name}": t for part in PARTS for name, t in getattr(weights, part).items()}
-    halves = {name: (t.half() if t.is_floating_point() else t).cpu().contiguous() for name, t in tensors.items()}
-    save_file(halves, path, {"training": json.dumps(weights.training)})
+    _write(path, {part: getattr(weights, part) for part in PARTS}, weights.training)
 
 
 def load(path: Path = FILE) -> DemoWeights:
     """Read the shipped file, in single precision. Raises EI2Error if it is missing or damaged."""
+    parts, training = _read(path, PARTS)
+    return DemoWeights(**parts, training=training)
+
+
+def save_controlnet(path: Path, weights: dict[str, Tensor], training: dict) -> None:
+    _write(path, {"controlnet": weights}, training)
+
+
+def load_controlnet(path: Path = CONTROLNET) -> dict[str, Tensor]:
+    """The ControlNet's state dict, in single precision. Raises EI2Error if its file is missing or damaged."""
+    return _read(path, ("controlnet",))[0]["controlnet"]
+
+
+def _write(path: Path, parts: dict[str, dict[str, Tensor]], training: dict) -> None:
+    tensors = {f"{part}.{name}": tensor for part, found in parts.items() for name, tensor in found.items()}
+    halves = {name: (t.half() if t.is_floating_point() else t).cpu().contiguous() for name, t in tensors.items()}
+    save_file(halves, path, {"training": json.dumps(training)})
+
+
+def _read(path: Path, names: tuple[str, ...]) -> tuple[dict[str, dict[str, Tensor]], dict]:
+    """(the parts of these names, how they were trained)."""
     try:
         with safe_open(path, framework="pt") as file:
             training = json.loads(file.metadata()["training"])
@@ -43,8 +63,8 @@ def load(path: Path = FILE) -> DemoWeights:
     for name, tensor in tensors.items():
         part, _, key = name.partition(".")
         parts.setdefault(part, {})[key] = tensor.float() if tensor.is_floating_point() else tensor
-    if set(parts) != set(PARTS):
+    if set(parts) != set(names):
         raise EI2Error(
-            f"The miniature model {path} holds {sorted(parts)}, not {sorted(PARTS)}. Install the pack again."
+            f"The miniature model {path} holds {sorted(parts)}, not {sorted(names)}. Install the pack again."
         )
-    return DemoWeights(**parts, training=training)
+    return parts, training

@@ -10,7 +10,11 @@ from tools.server import editor
 
 pytestmark = pytest.mark.skipif(not editor.chromium(), reason="no Chromium: apt install chromium, or set CHROMIUM")
 
-LONG = SMALL | {"EI2LoadClip": {"frames": 18, "long_side": 64}, "EI2OneShotTune": {"steps": 2, "window": 4}}
+CHANGES = {  # others: SMALL
+    "05_long_clip": SMALL
+    | {"EI2LoadClip": {"frames": 18, "long_side": 64}, "EI2OneShotTune": {"steps": 2, "window": 4}},
+    "08_stable_video_demo": SMALL | {"EI2DemoClip": {"frames": 8}, "EI2AtlasKeyFrames": {"frames": "0, 4, 7"}},
+}
 SHOWN = {  # what each text in the graph says after a run
     "00_demo_model": ["Motion"],
     "01_first_edit": ["dB PSNR", "Motion"],
@@ -20,6 +24,9 @@ SHOWN = {  # what each text in the graph says after a run
     "05_long_clip": ["18 frames"],
     "06_compare": ["Motion"] * 3,
     "07_sdxl": ["dB PSNR", "Motion"],
+    "08_stable_video": ["reconstruction, PSNR", "inter-frame propagation", "Motion"],
+    "08_stable_video_demo": ["reconstruction, PSNR", "inter-frame propagation"],
+    "09_paint_on_the_atlas": ["reconstruction, PSNR"],
     "10_edit_in_a_minute": ["dB PSNR", "Motion"],
 }
 
@@ -73,7 +80,7 @@ def test_no_two_nodes_overlap(page):
 
 def test_run_by_clicking(page, template):
     """Run, watch it finish, read the figures in the graph."""
-    assert editor.run(page, LONG if template == "05_long_clip" else SMALL) == []
+    assert editor.run(page, CHANGES.get(template, SMALL)) == []
     assert all(words in text for words, text in zip(SHOWN[template], texts(page), strict=True))
 
 

@@ -394,6 +394,14 @@ def test_the_file_comes_back_in_single_precision(tmp_path):
     assert {t.dtype for t in load_file(path).values()} == {torch.float16, torch.int64}
 
 
+def test_the_controlnet_has_a_file_of_its_own(tmp_path):
+    path, saved = tmp_path / "controlnet.safetensors", {"x.weight": torch.randn(3, 4)}
+    weights.save_controlnet(path, saved, {"seed": 1})
+    assert torch.equal(weights.load_controlnet(path)["x.weight"], saved["x.weight"].half().float())
+    with pytest.raises(EI2Error, match=r"holds \['controlnet'\], not .*Install the pack again"):
+        weights.load(path)
+
+
 def rewrite(path, tensors=lambda t: t, metadata='{"seed": 1}'):
     save_file(tensors(load_file(path)), path, {"training": metadata})
 

@@ -3,11 +3,13 @@
 Nothing here needs the shipped weights to be good, only to be there.
 """
 
+import comfy.controlnet
 import comfy.model_patcher
 import comfy.sd
 import latent_preview
 import pytest
 import torch
+from comfy_extras.nodes_canny import Canny
 
 import nodes
 
@@ -15,15 +17,15 @@ from ..same import same
 from .mini import caption, clip, inflate, invert, model, pack, run, sample, tune
 
 EI2Error = pack("ei2_modules.errors").EI2Error
-demo = pack("nodes.host.demo_model")
-clips, vocabulary = pack("ei2_modules.demo.clips"), pack("ei2_modules.demo.vocabulary")
+demo, controlnet = pack("nodes.host.demo_model"), pack("nodes.host.demo_controlnet")
+clips, scenes, vocabulary = (pack(f"ei2_modules.demo.{name}") for name in ("clips", "scenes", "vocabulary"))
 CAPTION = "a red circle moving on a blue background"
 EDIT = "a striped green circle moving on a blue background"
 
 
 @pytest.fixture(scope="module")
 def loaded():
-    """(MODEL, CLIP, VAE)."""
+    """(MODEL, CLIP, VAE, CONTROL_NET)."""
     with torch.inference_mode():
         return run("demo_model.LoadDemoModel")
 
@@ -52,13 +54,13 @@ def plain_sample(m, text_encoder, latent, steps=2):
 # The loader
 
 
-def test_it_is_a_model_a_clip_and_a_vae(loaded):
-    kinds = (comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE)
-    assert [isinstance(part, kind) for part, kind in zip(loaded, kinds, strict=True)] == [True] * 3
+def test_it_is_what_checkpoint_and_controlnet_loaders_give(loaded):
+    kinds = (comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE, comfy.controlnet.ControlNet)
+    assert [isinstance(part, kind) for part, kind in zip(loaded, kinds, strict=True)] == [True] * 4
 
 
 def state_dicts(loaded):
-    m, text_encoder, vae = loaded
+    m, text_encoder, vae, _ = loaded
     return m.model.diffusion_model.state_dict(), text_encoder.get_sd(), vae.get_sd()
 
 
@@ -87,16 +89,59 @@ def test_the_unet_to_train_starts_silent_and_computes_as_the_one_that_is_loaded(
     torch.testing.assert_close(trained(x, t, context=context), used(x, t, context=context), rtol=0, atol=1e-5)
 
 
-def test_a_missing_file_is_said(monkeypatch, tmp_path):
+@pytest.mark.parametrize("load", ["load", "load_controlnet"])
+def test_a_missing_file_is_said(monkeypatch, tmp_path, load):
     weights = pack("ei2_modules.demo.weights")
-    original = weights.load
-    monkeypatch.setattr(weights, "load", lambda: original(tmp_path / "model.safetensors"))
+    original = getattr(weights, load)
+    monkeypatch.setattr(weights, load, lambda: original(tmp_path / "model.safetensors"))
     with pytest.raises(EI2Error, match=r"cannot be read.*Install the pack again"):
         run("demo_model.LoadDemoModel")
 
 
+def test_the_controlnet_to_train_is_the_one_that_is_loaded(loaded):
+    trained = controlnet.new_controlnet(loaded[0].model.diffusion_model.state_dict()).state_dict()
+    used = loaded[3].control_model.state_dict()
+    assert {name: t.shape for name, t in trained.items()} == {name: t.shape for name, t in used.items()}
+
+
+def test_the_controlnet_to_train_starts_silent_and_hears_the_edges(loaded):
+    """What it adds is zero; what it would add, were its last layers open, depends on the edges."""
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    net = controlnet.new_controlnet(loaded[0].model.diffusion_model.state_dict())
+    x, context = (torch.randn(shape, generator=generator) for shape in ((1, 8, 16, 16), (1, 24, 64)))
+    hints = torch.zeros(2, 3, 128, 128)
+    hints[1, :, 60:64] = 1
+
+    def added():
+        found = [net(x, hint[None], torch.tensor([500.0]), context) for hint in hints]
+        return zip(*([*each["output"], *each["middle"]] for each in found), strict=True)
+
+    assert all(a.abs().max() == b.abs().max() == 0 for a, b in added())
+    for layer in (*net.zero_convs, net.middle_block_out):
+        torch.nn.init.eye_(layer[0].weight[:, :, 0, 0])
+    assert all((a - b).std() > 0.1 * a.std() for a, b in added())
+
+
+def test_edges_say_where_the_shape_is(loaded):
+    """The words do not: without the ControlNet it is drawn elsewhere."""
+    m, text_encoder, _, net = loaded
+    scene = scenes.Scene((scenes.Thing("circle", "yellow", x=0.3, y=0.68),), "blue")
+    picture, mask = scenes.render([scene])
+    edges = Canny.execute(picture, 0.2, 0.5).args[0]
+    words = encode(text_encoder, "a yellow circle on a blue background"), encode(text_encoder, "")
+    led = nodes.ControlNetApplyAdvanced().apply_controlnet(*words, net, edges, 1.0, 0.0, 1.0)
+    empty = {"samples": torch.zeros(4, 8, 16, 16)}
+    shares = []
+    for positive, negative in (led, words):
+        latent = nodes.common_ksampler(m, 3, 12, 5.0, "euler", "normal", positive, negative, empty)[0]
+        drawn = nodes.VAEDecode().decode(loaded[2], latent)[0][..., 0] > 0.5
+        shares.append(((drawn & (mask > 0.5)).sum() / (drawn | (mask > 0.5)).sum()).item())
+    assert shares[0] > 0.8 > 0.5 > shares[1]
+
+
 def test_the_preview_has_a_factor_for_every_channel(loaded):
-    m, _, vae = loaded
+    m, _, vae, _ = loaded
     latent_format = m.model.latent_format
     assert latent_format.latent_channels == vae.latent_channels == 8
     assert [len(row) for row in latent_format.latent_rgb_factors] == [3] * 8
@@ -178,7 +223,7 @@ def test_tiled_decoding_has_the_right_size(loaded, latents):
 
 def test_sampling_from_an_empty_latent(loaded):
     """128x128 in the stock node is 16x16 latents on ComfyUI 0.3.75, and 64x64 pixels of this model."""
-    m, text_encoder, vae = loaded
+    m, text_encoder, vae, _ = loaded
     samples = plain_sample(m, text_encoder, {"samples": torch.zeros(2, 4, 16, 16)})
     assert samples.shape == (2, 8, 16, 16) and torch.isfinite(samples).all()
     assert nodes.VAEDecode().decode(vae, {"samples": samples})[0].shape == (2, 64, 64, 3)
@@ -190,7 +235,7 @@ def test_sampling_from_an_empty_latent(loaded):
 
 @pytest.mark.parametrize("mode", ["EI²", "Tune-A-Video", "dense"])
 def test_the_whole_way(loaded, latents, mode):
-    m, text_encoder, vae = loaded
+    m, text_encoder, vae, _ = loaded
     before = plain_sample(m, text_encoder, latents)
     source, edit = encode(text_encoder, CAPTION), encode(text_encoder, EDIT)
     tuned, weights, losses = tune(

@@ -189,7 +189,7 @@ def test_the_background_is_edited_behind_the_object(clip, calls):
 
 
 def test_the_demo_model_edits_too(clip):
-    drawer, encoder, vae = run("demo_model.LoadDemoModel")
+    drawer, encoder, vae = run("demo_model.LoadDemoModel")[:3]
     words = encoder.encode_from_tokens_scheduled(encoder.tokenize("a red circle"))
     edited, _ = edit(clip, drawer, positive=words, negative=words, vae=vae, steps=2)
     assert edited.isfinite().all() and edited.shape == clip.images[[0, 2, 3]].shape

@@ -21,7 +21,7 @@ def ways(folders):
     path = pack("nodes.host.files.weights_folder").save(weights, "clip", "output/ei2")
     video = {"file": film(folders / "output" / "a.mp4", greys(4)).name + " [output]", "fit": "keep aspect"}
     numbers = {"start": 0.0, "duration": 0.0, "frames": 2, "fps": 0.0, "long_side": 64}
-    drawer, text_encoder, decoder = run("demo_model.LoadDemoModel")
+    drawer, text_encoder, decoder = run("demo_model.LoadDemoModel")[:3]
     drawer, empty = inflate(drawer), text_encoder.encode_from_tokens_scheduled(text_encoder.tokenize(""))
     inverted = invert(drawer, clip(2, channels=8), empty)[0]
     drawn = {"model": drawer, "clip": text_encoder, "latent": inverted}

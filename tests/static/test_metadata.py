@@ -159,7 +159,15 @@ def test_new_words_run_the_edit_alone(path, node_type):
     workflow = json.loads(read(path))
     again = (path, node_type) == ("workflows/04_controlnet.json", "EI2InvertVideo")  # one node has both texts
     assert ("EI2PromptEdit" in ancestors(workflow, node_type)) is again
-    assert ("EI2PromptEdit" in ancestors(workflow, "EI2Sampler")) is (path != "workflows/06_compare.json")
+    edits = ancestors(workflow, "EI2Sampler")
+    assert ("EI2PromptEdit" in edits) is (bool(edits) and path != "workflows/06_compare.json")
+
+
+@pytest.mark.parametrize("path", [path for path in SHARED if path.startswith("workflows/08")])
+def test_new_words_fit_no_atlas_again(path):
+    workflow = json.loads(read(path))
+    assert "CLIPTextEncode" not in ancestors(workflow, "EI2FitAtlas")
+    assert {"CLIPTextEncode", "EI2FitAtlas"} < ancestors(workflow, "EI2RenderAtlas")
 
 
 @pytest.mark.parametrize("path", [path for path in SHARED if path.startswith("subgraphs")])

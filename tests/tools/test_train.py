@@ -1,12 +1,15 @@
 """Training of the miniature model: a stopped run ends where an uninterrupted one does."""
 
 from argparse import Namespace
+from random import Random
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from tools.train import loop
+from ei2_modules.demo import scenes
+from tools.train import controlnet, loop
 
 from ..same import same
 
@@ -63,6 +66,31 @@ def test_the_average_is_no_single_step(tmp_path):
     assert not torch.equal(average["linear.weight"], state["models"]["linear.weight"])
 
 
+def test_scenes_to_train_the_controlnet_on():
+    """About a third, every other one that can, becomes large and black around; none of them is held out."""
+    pool, captions = scenes.scenes_to_train_on(1, 400)
+    found = list(map(controlnet.cut_out(Random(1)), pool, captions))
+    changed = [(scene, words) for (scene, words), before in zip(found, pool, strict=True) if scene != before]
+    assert 0.25 * 400 < len(changed) < 0.45 * 400
+    assert all(len(scene.things) == 1 and scene.background == "black" for scene, _ in changed)
+    assert all(words == scenes.caption(scene) for scene, words in changed)
+    assert not any(scenes.held_out(scene) or scene.things[0].colour == "black" for scene, _ in changed)
+    assert all(words == before for (scene, words), before in zip(found, captions, strict=True) if scene in pool)
+    assert max(scene.things[0].radius for scene, _ in changed) > 0.42
+
+
+def test_the_controlnet_sees_edges_as_the_host_hands_them_on():
+    """White on black, twice as wide as the picture, and only where something is."""
+    picture, mask = scenes.render([scenes.Scene((scenes.Thing("circle", "white"),), "black")])
+    found = controlnet.edges(2 * picture.movedim(-1, 1) - 1, torch.Generator().manual_seed(0))
+    assert found.shape == (1, 3, 128, 128) and set(found.unique().tolist()) == {0.0, 1.0}
+    ring = (mask > 0.02) & (mask < 0.98)
+    near = F.max_pool2d(ring[None].float(), 3, 1, 1)[0].bool()
+    assert (
+        found[0, 0, ::2, ::2].bool()[~near[0]].sum() == 0 and found[0, 0, ::2, ::2].bool()[ring[0]].float().mean() > 0.3
+    )
+
+
 def test_half_a_state_is_never_left(tmp_path, monkeypatch):
     """A crash in the middle of a save leaves the state before it."""
     path = tmp_path / "state.pt"
@@ -79,10 +107,11 @@ def test_half_a_state_is_never_left(tmp_path, monkeypatch):
 
 
 def test_a_folder_belongs_to_one_training(tmp_path):
-    options = {"out": tmp_path / "new", "seed": 1, "scenes": 100, "autoencoder_steps": 10, "unet_steps": 10}
+    options = {"out": tmp_path / "new", "what": "model", "seed": 1, "scenes": 100}
+    options |= {"autoencoder_steps": 10, "unet_steps": 10}
     loop.claim(Namespace(**options))
     loop.claim(Namespace(**options | {"unet_steps": 20}))  # a longer one goes on
-    for name in ("seed", "scenes", "autoencoder_steps"):
+    for name in ("what", "seed", "scenes", "autoencoder_steps"):
         with pytest.raises(SystemExit, match="choose another --out"):
             loop.claim(Namespace(**options | {name: 2}))
 
@@ -94,9 +123,10 @@ def test_a_shorter_training_is_not_the_longer_one(tmp_path, monkeypatch):
         training(tmp_path)
 
 
-def test_the_learning_rate_before_the_last_steps_does_not_depend_on_their_number():
-    short, long = ([loop.held(step, steps) for step in range(8400)] for steps in (12000, 20000))
+@pytest.mark.parametrize("share, later, lowest", [(loop.held, 0.5, 0.01), (loop.level, 1.0, 0.0)])
+def test_the_learning_rate_before_the_last_steps_does_not_depend_on_their_number(share, later, lowest):
+    short, long = ([share(step, steps) for step in range(8400)] for steps in (12000, 20000))
     assert short == pytest.approx(long, abs=1e-12)
-    assert short[0] < 0.02 and short[99] > 0.99 and short[8000] == 0.5  # rises, is full, is held
-    last = [loop.held(step, 12000) for step in range(8400, 12000)]
-    assert sorted(last, reverse=True) == last and last[-1] == pytest.approx(0.01, abs=1e-3)
+    assert short[0] < 0.02 and short[99] > 0.99 and short[8000] == later  # rises, is full, and then?
+    last = [share(step, 12000) for step in range(8400, 12000)]
+    assert sorted(last, reverse=True) == last and last[-1] == pytest.approx(lowest, abs=1e-3)

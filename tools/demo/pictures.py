@@ -16,11 +16,12 @@ from ..server.comfy_server import CACHE, Server
 from . import template_files
 
 GUIDE = ("01_first_edit", ROOT / "docs" / "graph.png")  # the template that the guide shows
+SHEET = ("08_stable_video_demo", ROOT / "docs" / "stable_video.png")  # what EI² Compare of a template makes
 BLUEPRINT = ("EI² one-shot edit", ROOT / "docs" / "blueprint.png")
 EMPTY = {"nodes": [], "links": [], "version": 0.4}
 SMALL = {"EI2LoadClip": {"long_side": 64}, "EI2OneShotTune": {"steps": 20}}
 LONG = {"EI2LoadClip": {"frames": 24, "long_side": 64}, "EI2InvertVideo": {"steps": 10}}
-CHANGES = {"00_demo_model": {}, "05_long_clip": SMALL | LONG}  # others: SMALL
+CHANGES = {"00_demo_model": {}, "05_long_clip": SMALL | LONG, SHEET[0]: {}}  # others: SMALL
 
 HELP = {  # which template shows a node for its help page
     "00_demo_model": ["EI2LoadDemoModel", "EI2DemoClip", "EI2InflateUNet", "EI2OneShotTune", "EI2InvertVideo",
@@ -77,6 +78,9 @@ def draw(page, path: Path) -> None:
     thumbnail = Image.open(shot).convert("RGB")
     thumbnail.thumbnail((1024, 1024), Image.Resampling.LANCZOS)
     thumbnail.save(path.with_suffix(".jpg"), quality=85)
+    if path.stem == SHEET[0]:
+        sheets = (CACHE / "pictures" / "output").glob("EI2_compare_sheet_*.png")
+        Image.open(max(sheets, key=lambda sheet: sheet.stat().st_mtime)).convert("RGB").save(SHEET[1], optimize=True)
     if path.stem == GUIDE[0]:
         GUIDE[1].write_bytes(shot.read_bytes())
 

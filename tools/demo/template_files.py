@@ -1,11 +1,11 @@
-"""What the templates name in a server's folders (random weights, a clip, a moving mask), and small settings."""
+"""What the templates name in a server's folders (random weights, a clip, a mask, a logo), and small settings."""
 
 from PIL import Image, ImageDraw
 
 from ..server.comfy_server import Server, place
 from . import clip, video_files
 
-CLIP, MASK = "my_clip.mp4", "my_mask.mp4"
+CLIP, MASK, LOGO = "my_clip.mp4", "my_mask.mp4", "my_logo.png"
 WEIGHTS = {
     "checkpoints/v1-5-pruned-emaonly-fp16.safetensors": "sd1",
     "checkpoints/sd_xl_base_1.0.safetensors": "sd1",  # SDXL's text encoders are too large for every run of the tests
@@ -18,6 +18,9 @@ SMALL = {  # widgets of any template for a run of seconds
     "ImageScale": {"width": 64, "height": 64},
     "EI2OneShotTune": {"steps": 2},
     "EI2InvertVideo": {"steps": 2},
+    "EI2FitAtlas": {"preset": "preview"},
+    "EI2AtlasKeyFrames": {"frames": ""},
+    "EI2EditKeyFrames": {"steps": 2, "resolution": 64},
 }
 
 
@@ -28,6 +31,14 @@ def stage(server: Server, frames: int) -> None:
         place(clip.random_weights(kind), path)
     video_files.cut(clip.bunny(), server.folder / "input" / CLIP, frames)
     video_files.write(server.folder / "input" / MASK, [moving_disc(i / frames) for i in range(frames)], 8)
+    logo().save(server.folder / "input" / LOGO)
+
+
+def logo(side: int = 128) -> Image.Image:
+    """A yellow ring on a transparent ground."""
+    image = Image.new("RGBA", (side, side))
+    ImageDraw.Draw(image).ellipse((8, 8, side - 8, side - 8), outline="yellow", width=side // 6)
+    return image
 
 
 def moving_disc(part: float, width: int = 640, height: int = 360, radius: int = 120) -> Image.Image:

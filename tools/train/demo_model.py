@@ -68,27 +68,30 @@ def encoded(options, coder, pool: list, captions: list[str]) -> tuple[Tensor, Te
 def train_unet(options, latents: Tensor, tokens: Tensor, log: dict):
     torch.manual_seed(options.seed)
     models = nn.ModuleDict({"unet": demo_model.new_unet(), "encoder": text_encoder.TextEncoder()}).to(DEVICE)
-    abar = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).cumprod(0)
     empty = vocabulary.batch([""]).to(DEVICE)
 
     def loss(models: nn.ModuleDict, random: torch.Generator) -> Tensor:
         chosen = torch.randint(len(latents), (BATCH,), generator=random)
-        clean = latents[chosen].float()
-        noise = torch.randn(clean.shape, generator=random)
-        noise = (noise + OFFSET_NOISE * torch.randn(*clean.shape[:2], 1, 1, generator=random)).to(DEVICE)
-        t = torch.randint(1000, (BATCH,), generator=random)
+        noisy, noise, t, a = noised(latents[chosen].float(), random)
         untold = (torch.rand(BATCH, 1, generator=random) < NO_CAPTION).to(DEVICE)
-        a = abar[t].view(-1, 1, 1, 1).to(DEVICE)
         context = models["encoder"](torch.where(untold, empty, tokens[chosen]))
         settings = {"optimized_attention_override": attention}
-        found = models["unet"](
-            a.sqrt() * clean + (1 - a).sqrt() * noise, t.to(DEVICE), context=context, transformer_options=settings
-        )
+        found = models["unet"](noisy, t, context=context, transformer_options=settings)
         error = F.mse_loss(found.float(), noise, reduction="none").mean(dim=(1, 2, 3))
         return (error * (1 / a.flatten()).clamp(max=MOST_WEIGHT)).mean()
 
     models = train("unet", models, loss, options.unet_steps, 1.2e-3, held, options, log)
     return models["unet"], models["encoder"]
+
+
+def noised(clean: Tensor, random: torch.Generator, highest_of: int = 1) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(latents at a random step each, their noise, the steps, alpha bar of the steps as (n, 1, 1, 1))."""
+    noise = torch.randn(clean.shape, generator=random)
+    noise = (noise + OFFSET_NOISE * torch.randn(*clean.shape[:2], 1, 1, generator=random)).to(DEVICE)
+    t = torch.randint(1000, (highest_of, len(clean)), generator=random).amax(0)
+    abar = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).cumprod(0)
+    a = abar[t].view(-1, 1, 1, 1).to(DEVICE)
+    return a.sqrt() * clean + (1 - a).sqrt() * noise, noise, t.to(DEVICE), a
 
 
 def attention(_, q: Tensor, k: Tensor, v: Tensor, heads: int, *args, **kwargs) -> Tensor:

@@ -20,7 +20,7 @@ REPORT_EVERY = 100  # steps
 def claim(options) -> None:
     """Make the folder this run's own: another seed or other scenes must not go on from its state."""
     options.out.mkdir(parents=True, exist_ok=True)
-    wanted = {name: getattr(options, name) for name in ("seed", "scenes", "autoencoder_steps")}
+    wanted = {name: getattr(options, name) for name in ("what", "seed", "scenes", "autoencoder_steps")}
     path = options.out / "options.json"
     begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else wanted
     if begun != wanted:
@@ -29,7 +29,9 @@ def claim(options) -> None:
 
 
 def autocast():
-    return torch.autocast(DEVICE.type, torch.bfloat16)
+    """bf16, but not on a CPU that only imitates it: one with AVX2 takes ten times as long as in fp32."""
+    imitated = DEVICE.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    return torch.autocast(DEVICE.type, torch.bfloat16, enabled=not imitated)
 
 
 def train(name: str, models: nn.ModuleDict, loss, steps: int, rate: float, share, options, log: dict) -> nn.ModuleDict:
@@ -116,6 +118,11 @@ def held(step: int, steps: int) -> float:
     """
     last = HELD * (steps - step) / (FINAL * steps)
     return rise(step) * max(fall(step, FALL), min(HELD, last))
+
+
+def level(step: int, steps: int) -> float:
+    """Share of the learning rate: whole, straight down over the last steps. Before them nothing depends on `steps`."""
+    return rise(step) * min(1.0, (steps - step) / (FINAL * steps))
 
 
 @torch.no_grad()
