@@ -1,0 +1,297 @@
+"""Networks of Layered Neural Atlases: baked against the published formulas, written out for one point at a time."""
+
+import math
+
+import pytest
+import torch
+
+from ei2_modules.atlas import nla, nla_bake
+from ei2_modules.atlas.nla import SIDES, Network, Networks
+from ei2_modules.errors import WeightsError
+
+LANDSCAPE, PORTRAIT, FRAMES = (40, 64), (48, 32), 3
+
+
+def random_state(inputs, outputs, frequencies=0, layers=4, skips=(), width=16, gain=0.5, seed=0):
+    """As PyTorch names the parts of such a network."""
+    generator = torch.Generator().manual_seed(seed)
+    first = 2 * inputs * frequencies or inputs
+    state = {}
+    for k in range(layers):
+        taken = first if k == 0 else width + (first if k in skips else 0)
+        given = outputs if k == layers - 1 else width
+        weight = torch.randn(given, taken, generator=generator) * gain * (2 / taken) ** 0.5
+        state[f"hidden.{k}.weight"] = weight
+        state[f"hidden.{k}.bias"] = 0.1 * torch.randn(given, generator=generator)
+    return state
+
+
+def plane_state(scale=0.8, bend=0.0, shift=(0.0, 0.0, 0.0), layers=4, width=16, seed=0):
+    """A mapping network near uv = scale (x, y) + what time moves, as those of a training are; bend: how far from it.
+
+    x + 3 and y + 3 are carried past every ReLU by a unit each; the other units are random.
+    """
+    state = random_state(3, 2, layers=layers, width=width, seed=seed)
+    for k in range(layers):
+        weight, bias = state[f"hidden.{k}.weight"], state[f"hidden.{k}.bias"]
+        if k == layers - 1:
+            weight.mul_(bend), bias.mul_(bend)
+        for i in range(2):
+            weight[i] = bend * weight[i] if k == layers - 1 else 0.0
+            weight[i, i] = scale if k == layers - 1 else 1.0
+            if k == 0:
+                weight[i, 2] = shift[i]
+            bias[i] = -3 * scale if k == layers - 1 else 3.0 * (k == 0)
+    return state
+
+
+def random_states(bend=0.02, gain=0.5, alpha=5, atlas=4):
+    """Of all four networks, by their names."""
+    return {
+        "foreground": plane_state(0.6, bend, (0.2, 0.1), layers=6, seed=1),
+        "background": plane_state(0.7, bend, (-0.1, 0.05), layers=4, seed=2),
+        "alpha": random_state(3, 1, alpha, layers=5, gain=2 * gain, seed=3),
+        "atlas": random_state(2, 3, atlas, layers=8, skips=(4, 7), gain=gain, seed=4),
+    }
+
+
+def networks_of(states):
+    return Networks(**{name: Network.of(states[name], *sides) for name, sides in SIDES.items()})
+
+
+def slow(state, point, frequencies=0, skips=()):
+    """What a network says of one point, a list of numbers; in float64."""
+    values = [float(v) for v in point]
+    if frequencies:
+        values = [f(v * 2**k * math.pi) for k in range(frequencies) for f in (math.sin, math.cos) for v in values]
+    first = values
+    for k in range(len(state) // 2):
+        if k > 0:
+            values = [max(v, 0.0) for v in values]
+        if k in skips:
+            values = values + first
+        rows, bias = state[f"hidden.{k}.weight"].double().tolist(), state[f"hidden.{k}.bias"].double().tolist()
+        values = [sum(a * v for a, v in zip(row, values, strict=True)) + b for row, b in zip(rows, bias, strict=True)]
+    return [math.tanh(v) for v in values]
+
+
+def slow_pixel(states, j, i, f, n, size, alpha=5):
+    """uv of both layers and alpha of pixel (j, i) of frame f."""
+    longer = max(size)
+    point = [j / (longer / 2) - 1, i / (longer / 2) - 1, f / (n / 2) - 1]
+    uv = [slow(states[name], point) for name in ("foreground", "background")]
+    return uv, 0.99 * (slow(states["alpha"], point, alpha)[0] + 1) / 2 + 0.001
+
+
+def slow_colour(states, uv, layer, atlas=4):
+    place = [0.5 * v + (0.5, -0.5)[layer] for v in uv]
+    return [(c + 1) / 2 for c in slow(states["atlas"], place, atlas, (4, 7))]
+
+
+def some_pixels(size, step=5):
+    return [(j, i) for i in range(0, size[0], step + 2) for j in range(0, size[1], step)]
+
+
+@pytest.fixture(scope="module")
+def states():
+    return random_states()
+
+
+@pytest.fixture(scope="module", params=[LANDSCAPE, PORTRAIT], ids=["landscape", "portrait"])
+def both(request, states):
+    """(size, what is baked)."""
+    with torch.no_grad():
+        return request.param, nla_bake.baked(networks_of(states), request.param, FRAMES)
+
+
+@pytest.mark.parametrize("frequencies", [0, 1, 3, 10])
+@pytest.mark.parametrize("skips", [(), (2,), (1, 3), (2, 4)])
+def test_a_network_says_what_the_formulas_say(frequencies, skips):
+    state = random_state(3, 2, frequencies, layers=5, skips=skips, gain=1.0, seed=7)
+    network = Network.of(state, 3, 2)
+    points = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    expected = torch.tensor([slow(state, point, frequencies, skips) for point in points.tolist()])
+    assert (network.frequencies, network.width, len(network.weights)) == (frequencies, 16, 5)
+    assert torch.allclose(network(points), expected, atol=1e-3 if frequencies == 10 else 1e-5)  # sines of 1600
+
+
+def test_maps_are_the_networks(both, states):
+    """Within .02 pixels where they bend a little."""
+    size, found = both
+    for k in range(2):
+        dense = found.atlas.maps(range(FRAMES), k)
+        for f in range(FRAMES):
+            for j, i in some_pixels(size):
+                uv, _ = slow_pixel(states, j, i, f, FRAMES, size)
+                assert dense[f, i, j].tolist() == pytest.approx(uv[k], abs=0.02 / max(size))
+
+
+def test_alpha_is_the_networks(both, states):
+    size, found = both
+    alpha, spread = found.atlas.alpha(range(FRAMES), 0)[:, 0], []
+    for f in range(FRAMES):
+        for j, i in some_pixels(size):
+            _, expected = slow_pixel(states, j, i, f, FRAMES, size)
+            spread.append(expected)
+            assert alpha[f, i, j].item() == pytest.approx(expected, abs=0.51 / 255)
+    assert min(spread) < 0.3 and max(spread) > 0.7
+
+
+@pytest.mark.parametrize("k", [0, 1])
+def test_pictures_are_the_networks(both, states, k):
+    _, found = both
+    layer = found.atlas.layers[k]
+    box = layer.box
+    for row in range(0, box.rows, 9):
+        for column in range(0, box.columns, 11):
+            u = box.left + (column + 0.5) / box.columns * (box.right - box.left)
+            v = box.top + (row + 0.5) / box.rows * (box.bottom - box.top)
+            place = box.to_texels(torch.tensor([u, v])).tolist()
+            assert place == pytest.approx([column, row], abs=1e-3)
+            expected = slow_colour(states, (u, v), k)
+            assert layer.texture[:, row, column].tolist() == pytest.approx(expected, abs=1e-4)
+    assert layer.texture.std() > 0.02
+
+
+def test_frames_are_the_published_reconstruction(both, states):
+    """a c_f + (1 - a) c_b; sampling between texels is what is left."""
+    size, found = both
+    frames, errors = found.atlas.render(range(FRAMES)), []
+    for f in range(FRAMES):
+        for j, i in some_pixels(size):
+            uv, a = slow_pixel(states, j, i, f, FRAMES, size)
+            front, back = (slow_colour(states, uv[k], k) for k in range(2))
+            expected = [a * p + (1 - a) * q for p, q in zip(front, back, strict=True)]
+            errors.append((frames[f, :, i, j] - torch.tensor(expected)).abs().max().item())
+    assert sum(errors) / len(errors) < 0.004 and max(errors) < 0.03
+
+
+def test_boxes_hold_what_is_seen_and_no_more(both, states):
+    size, found = both
+    for k, layer in enumerate(found.atlas.layers):
+        box, dense, seen = layer.box, found.atlas.maps(range(FRAMES), k), found.atlas.seen(range(FRAMES))[k][:, 0]
+        uv = dense[seen > nla_bake.HELD]
+        low, high = torch.tensor([box.left, box.top]), torch.tensor([box.right, box.bottom])
+        assert (uv >= low - 1e-6).all() and (uv <= high + 1e-6).all()
+        texel = (high - low) / torch.tensor([box.columns, box.rows])
+        assert ((uv.amin(0) - low) < 4 * texel).all() and ((high - uv.amax(0)) < 4 * texel).all()
+        pixel = 0.65 / (max(size) / 2)  # in uv, by the scale of the maps
+        assert (texel < pixel).all() and (texel > pixel / 2).all()
+
+
+def covering(threshold):
+    """Networks whose foreground is seen where x < threshold alone."""
+    states = random_states(bend=0.0)
+    states["alpha"] = random_state(3, 1, 0, layers=1)
+    states["alpha"]["hidden.0.weight"][:] = torch.tensor([-1000.0, 0.0, 0.0])
+    states["alpha"]["hidden.0.bias"][:] = 1000.0 * threshold
+    return networks_of(states)
+
+
+@torch.no_grad()
+def test_what_no_frame_shows_is_outside_or_not_observed():
+    found = nla_bake.baked(covering(0.0), LANDSCAPE, FRAMES).atlas
+    front, back = found.layers
+    dense = found.maps(range(FRAMES), 0)
+    assert front.box.right < dense[..., 0].max() - 0.2  # half of the map is not of the foreground
+    assert back.box.left > found.maps(range(FRAMES), 1)[..., 0].min() + 0.2
+    assert front.observed.float().mean() > 0.6
+    uv = nla_bake.texels(back.box)[back.observed]
+    assert uv[:, 0].max() <= found.maps(range(FRAMES), 1)[..., 0].max() + 2 * (back.box.right - back.box.left) / 64
+    assert not front.observed.all()  # the corners that time leaves
+
+
+@torch.no_grad()
+def test_a_foreground_that_is_seen_nowhere_is_no_error():
+    found = nla_bake.baked(covering(-5.0), LANDSCAPE, FRAMES)
+    front = found.atlas.layers[0]
+    assert (front.box.left, front.box.bottom) == (-1, 1) and not front.observed.any()
+    assert math.isnan(found.residuals[0].mean) and found.residuals[1].worst < 0.1
+    assert all(gate.fine for gate in found.gates())
+
+
+@torch.no_grad()
+def test_the_residual_is_the_true_one():
+    """Of rough maps, against the formulas at every pixel that shows the layer most."""
+    states = random_states(bend=1.0, gain=1.0)
+    size, n = (12, 16), 2
+    found = nla_bake.baked(networks_of(states), size, n)
+    for k in range(2):
+        maps, off = found.atlas.layers[k].maps, []
+        for f in range(n):
+            dense, scale = maps[[f]].dense(size)[0], maps.affine[f, :, :2].double().det().abs().sqrt().item()
+            for i in range(size[0]):
+                for j in range(size[1]):
+                    uv, a = slow_pixel(states, j, i, f, n, size)
+                    if (a, 1 - a)[k] > 0.5:
+                        off.append(math.dist(dense[i, j].tolist(), uv[k]) / scale * max(size) / 2)
+        residual = found.residuals[k]
+        assert residual.mean == pytest.approx(sum(off) / len(off), rel=1e-3) and residual.mean > 0.01
+        assert residual.worst == pytest.approx(max(off), rel=1e-3)
+
+
+@torch.no_grad()
+def test_no_other_splines_are_closer():
+    """The closed form is the least squares of an affine map and splines together."""
+    states = random_states(bend=1.0, gain=1.0)
+    size = (24, 32)
+    (uv, _), _ = networks_of(states).frame(size, 0, FRAMES, lambda done: None)
+    maps = nla_bake._Sheet(size)._fitted(uv.double())
+    rows, columns = (cells + 3 for cells in nla_bake.cells_for(size))
+    assert maps.offsets.shape == (1, 2, rows, columns)
+    units = nla_bake.Maps(torch.zeros(rows * columns + 3, 2, 3), torch.zeros(rows * columns + 3, 2, rows, columns))
+    units.offsets[3:, 0] = torch.eye(rows * columns).view(-1, rows, columns)
+    units.affine[:3, 0] = torch.eye(3)
+    basis = units.dense(size)[..., 0].flatten(1).T.double()
+    best = basis @ torch.linalg.lstsq(basis, uv.flatten(0, 1).double(), driver="gelsd").solution
+    assert torch.allclose(maps.dense(size)[0].flatten(0, 1).double(), best, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(432, 768), (768, 432), (40, 64), (2, 3)])
+def test_cells_are_square_and_not_too_small(size):
+    rows, columns = nla_bake.cells_for(size)
+    sides = size[0] / rows, size[1] / columns
+    assert min(sides) >= 2 and max(sides) / min(sides) < 1.5
+    assert max(rows, columns) <= nla_bake.CELLS
+
+
+@torch.no_grad()
+def test_points_are_taken_in_chunks(states, monkeypatch):
+    networks, calls = networks_of(states), []
+    whole = nla_bake.baked(networks, (32, 32), 2)
+    monkeypatch.setattr(nla, "CHUNK", 100)
+    apart = nla_bake.baked(networks, (32, 32), 2, calls.append)
+    assert torch.allclose(whole.atlas.render([0, 1]), apart.atlas.render([0, 1]), atol=1e-3)
+    assert calls.count(1) == 4 and calls.count(0) > 2 * 3 * 11
+
+    def stop(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        nla_bake.baked(networks, (32, 32), 2, stop)
+
+
+def without(name):
+    return lambda s: s.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (without("hidden.1.weight"), "another kind of network: hidden.1.weight|another kind of network: hidden"),
+        (lambda s: s.update({"norm.weight": torch.ones(2)}), "another kind of network: .*norm.weight"),
+        (lambda s: s.update({"hidden.0.bias": 3}), "another kind of network"),
+        (lambda s: s.clear(), "has no layers"),
+        (lambda s: s.update({"hidden.1.weight": torch.ones(16, 15)}), "layer 1 is .16, 15. and .16,. behind 16 numbers"),
+        (lambda s: s.update({"hidden.1.bias": torch.ones(15)}), "layer 1 is .16, 16. and .15,."),
+        (lambda s: s.update({"hidden.0.weight": torch.ones(16, 7)}), "takes 7 numbers and gives 2: .*multiple of 6"),
+        (lambda s: s["hidden.2.weight"].fill_(torch.nan), "not finite in layer 2"),
+        (lambda s: s["hidden.2.bias"].fill_(torch.inf), "not finite in layer 2"),
+        (lambda s: s.update({"hidden.3.weight": torch.ones(3, 16), "hidden.3.bias": torch.ones(3)}), "gives 3"),
+    ],
+)
+def test_what_is_no_such_network_is_refused(change, said):
+    state = random_state(3, 2)
+    change(state)
+    with pytest.raises(WeightsError, match=said):
+        Network.of(state, 3, 2)
