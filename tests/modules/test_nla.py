@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ei2_modules.atlas import nla, nla_bake
+from ei2_modules.atlas.maps import Maps
 from ei2_modules.atlas.nla import SIDES, Network, Networks
 from ei2_modules.errors import WeightsError
 
@@ -45,14 +46,23 @@ def plane_state(scale=0.8, bend=0.0, shift=(0.0, 0.0, 0.0), layers=4, width=16, 
     return state
 
 
-def random_states(bend=0.02, gain=0.5, alpha=5, atlas=4):
+def random_states(bend=0.2, gain=0.5, alpha=5, atlas=4):
     """Of all four networks, by their names."""
+    opaque = random_state(3, 1, alpha, layers=5, gain=2 * gain, seed=3)
+    opaque["hidden.4.weight"] *= 3
+    opaque["hidden.4.bias"] += 1
     return {
         "foreground": plane_state(0.6, bend, (0.2, 0.1), layers=6, seed=1),
         "background": plane_state(0.7, bend, (-0.1, 0.05), layers=4, seed=2),
-        "alpha": random_state(3, 1, alpha, layers=5, gain=2 * gain, seed=3),
+        "alpha": opaque,
         "atlas": random_state(2, 3, atlas, layers=8, skips=(4, 7), gain=gain, seed=4),
     }
+
+
+def rough_states():
+    """With maps that splines cannot follow."""
+    maps = {name: random_state(3, 2, 3, gain=1.5, seed=seed) for seed, name in enumerate(("foreground", "background"))}
+    return random_states() | maps
 
 
 def networks_of(states):
@@ -75,11 +85,11 @@ def slow(state, point, frequencies=0, skips=()):
     return [math.tanh(v) for v in values]
 
 
-def slow_pixel(states, j, i, f, n, size, alpha=5):
+def slow_pixel(states, j, i, f, n, size, alpha=5, mapping=0):
     """uv of both layers and alpha of pixel (j, i) of frame f."""
     longer = max(size)
     point = [j / (longer / 2) - 1, i / (longer / 2) - 1, f / (n / 2) - 1]
-    uv = [slow(states[name], point) for name in ("foreground", "background")]
+    uv = [slow(states[name], point, mapping) for name in ("foreground", "background")]
     return uv, 0.99 * (slow(states["alpha"], point, alpha)[0] + 1) / 2 + 0.001
 
 
@@ -195,10 +205,10 @@ def test_what_no_frame_shows_is_outside_or_not_observed():
     dense = found.maps(range(FRAMES), 0)
     assert front.box.right < dense[..., 0].max() - 0.2  # half of the map is not of the foreground
     assert back.box.left > found.maps(range(FRAMES), 1)[..., 0].min() + 0.2
-    assert front.observed.float().mean() > 0.6
-    uv = nla_bake.texels(back.box)[back.observed]
-    assert uv[:, 0].max() <= found.maps(range(FRAMES), 1)[..., 0].max() + 2 * (back.box.right - back.box.left) / 64
-    assert not front.observed.all()  # the corners that time leaves
+    for layer in (front, back):  # time leaves corners between the frames' borders
+        assert 0.6 < layer.observed.float().mean() < 0.99
+    uv, behind = nla_bake.texels(back.box)[back.observed], found.maps(range(FRAMES), 1)[:, :, 32:].flatten(0, 2)
+    assert torch.cdist(uv, behind).amin(1).max() < 2.5 * (back.box.right - back.box.left) / back.box.columns
 
 
 @torch.no_grad()
@@ -213,8 +223,7 @@ def test_a_foreground_that_is_seen_nowhere_is_no_error():
 @torch.no_grad()
 def test_the_residual_is_the_true_one():
     """Of rough maps, against the formulas at every pixel that shows the layer most."""
-    states = random_states(bend=1.0, gain=1.0)
-    size, n = (12, 16), 2
+    states, size, n = rough_states(), (12, 16), 2
     found = nla_bake.baked(networks_of(states), size, n)
     for k in range(2):
         maps, off = found.atlas.layers[k].maps, []
@@ -222,32 +231,33 @@ def test_the_residual_is_the_true_one():
             dense, scale = maps[[f]].dense(size)[0], maps.affine[f, :, :2].double().det().abs().sqrt().item()
             for i in range(size[0]):
                 for j in range(size[1]):
-                    uv, a = slow_pixel(states, j, i, f, n, size)
+                    uv, a = slow_pixel(states, j, i, f, n, size, mapping=3)
                     if (a, 1 - a)[k] > 0.5:
                         off.append(math.dist(dense[i, j].tolist(), uv[k]) / scale * max(size) / 2)
         residual = found.residuals[k]
-        assert residual.mean == pytest.approx(sum(off) / len(off), rel=1e-3) and residual.mean > 0.01
+        assert residual.mean == pytest.approx(sum(off) / len(off), rel=1e-3) and residual.mean > 0.1
         assert residual.worst == pytest.approx(max(off), rel=1e-3)
 
 
 @torch.no_grad()
 def test_no_other_splines_are_closer():
     """The closed form is the least squares of an affine map and splines together."""
-    states = random_states(bend=1.0, gain=1.0)
     size = (24, 32)
-    (uv, _), _ = networks_of(states).frame(size, 0, FRAMES, lambda done: None)
+    (uv, _), _ = networks_of(rough_states()).frame(size, 0, FRAMES, lambda done: None)
     maps = nla_bake._Sheet(size)._fitted(uv.double())
     rows, columns = (cells + 3 for cells in nla_bake.cells_for(size))
     assert maps.offsets.shape == (1, 2, rows, columns)
-    units = nla_bake.Maps(torch.zeros(rows * columns + 3, 2, 3), torch.zeros(rows * columns + 3, 2, rows, columns))
-    units.offsets[3:, 0] = torch.eye(rows * columns).view(-1, rows, columns)
+    count = rows * columns
+    units = Maps(torch.zeros(count + 3, 2, 3).double(), torch.zeros(count + 3, 2, rows, columns).double())
+    units.offsets[3:, 0] = torch.eye(count).view(-1, rows, columns)
     units.affine[:3, 0] = torch.eye(3)
-    basis = units.dense(size)[..., 0].flatten(1).T.double()
-    best = basis @ torch.linalg.lstsq(basis, uv.flatten(0, 1).double(), driver="gelsd").solution
+    basis, wanted = units.dense(size)[..., 0].flatten(1).T, uv.flatten(0, 1).double()
+    best = basis @ torch.linalg.lstsq(basis, wanted, driver="gelsd").solution
+    assert (best - wanted).norm() > 0.1
     assert torch.allclose(maps.dense(size)[0].flatten(0, 1).double(), best, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(432, 768), (768, 432), (40, 64), (2, 3)])
+@pytest.mark.parametrize("size", [(432, 768), (768, 432), (40, 64), (32, 33)])
 def test_cells_are_square_and_not_too_small(size):
     rows, columns = nla_bake.cells_for(size)
     sides = size[0] / rows, size[1] / columns
