@@ -54,10 +54,12 @@ class Network:
             if not (weight.isfinite().all() and bias.isfinite().all()):
                 raise WeightsError(f"holds values that are not finite in layer {k}: its training failed")
             width = len(weight)
-        extra = self.encoded % (2 * self.inputs) if self.encoded != self.inputs else 0
-        if extra or width != outputs:
-            raise WeightsError(f"takes {self.encoded} numbers and gives {width}: it should make {outputs} of "
-                               f"{self.inputs}, or of a multiple of {2 * self.inputs} where they are encoded")  # fmt: skip
+        encodes = self.encoded == self.inputs or self.encoded % (2 * self.inputs) == 0
+        if not encodes or width != outputs:
+            raise WeightsError(
+                f"takes {self.encoded} numbers and gives {width}: it should make {outputs} of {self.inputs}, or of a "
+                f"multiple of {2 * self.inputs} where they are encoded"
+            )
 
     @property
     def encoded(self) -> int:

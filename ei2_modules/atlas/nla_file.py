@@ -86,11 +86,14 @@ def _whole(path: Path) -> None:
         if start != ZIP:
             raise WeightsError(f"{path.name} is no file of PyTorch 1.6 or newer: those begin as a zip archive. {AGAIN}")
         with zipfile.ZipFile(path) as archive:
+            script = any(name.endswith("/constants.pkl") for name in archive.namelist())
             bad = archive.testzip()
     except OSError as error:
         raise WeightsError(f"{path.name} cannot be read: {error}. {AGAIN}") from error
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise WeightsError(f"{path.name} is damaged or half copied: {error}. {AGAIN}") from error
+    if script:
+        raise WeightsError(f"{path.name} is a program (TorchScript) and no weights, so it was not read. {AGAIN}")
     if bad:
         raise WeightsError(f"{path.name} is damaged or half copied: {bad} has changed. {AGAIN}")
 

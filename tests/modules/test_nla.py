@@ -10,53 +10,9 @@ from ei2_modules.atlas.maps import Maps
 from ei2_modules.atlas.nla import SIDES, Network, Networks
 from ei2_modules.errors import WeightsError
 
+from ..nla_checkpoint import random_state, random_states
+
 LANDSCAPE, PORTRAIT, FRAMES = (40, 64), (48, 32), 3
-
-
-def random_state(inputs, outputs, frequencies=0, layers=4, skips=(), width=16, gain=0.5, seed=0):
-    """As PyTorch names the parts of such a network."""
-    generator = torch.Generator().manual_seed(seed)
-    first = 2 * inputs * frequencies or inputs
-    state = {}
-    for k in range(layers):
-        taken = first if k == 0 else width + (first if k in skips else 0)
-        given = outputs if k == layers - 1 else width
-        weight = torch.randn(given, taken, generator=generator) * gain * (2 / taken) ** 0.5
-        state[f"hidden.{k}.weight"] = weight
-        state[f"hidden.{k}.bias"] = 0.1 * torch.randn(given, generator=generator)
-    return state
-
-
-def plane_state(scale=0.8, bend=0.0, shift=(0.0, 0.0, 0.0), layers=4, width=16, seed=0):
-    """A mapping network near uv = scale (x, y) + what time moves, as those of a training are; bend: how far from it.
-
-    x + 3 and y + 3 are carried past every ReLU by a unit each; the other units are random.
-    """
-    state = random_state(3, 2, layers=layers, width=width, seed=seed)
-    for k in range(layers):
-        weight, bias = state[f"hidden.{k}.weight"], state[f"hidden.{k}.bias"]
-        if k == layers - 1:
-            weight.mul_(bend), bias.mul_(bend)
-        for i in range(2):
-            weight[i] = bend * weight[i] if k == layers - 1 else 0.0
-            weight[i, i] = scale if k == layers - 1 else 1.0
-            if k == 0:
-                weight[i, 2] = shift[i]
-            bias[i] = -3 * scale if k == layers - 1 else 3.0 * (k == 0)
-    return state
-
-
-def random_states(bend=0.2, gain=0.5, alpha=5, atlas=4):
-    """Of all four networks, by their names."""
-    opaque = random_state(3, 1, alpha, layers=5, gain=2 * gain, seed=3)
-    opaque["hidden.4.weight"] *= 3
-    opaque["hidden.4.bias"] += 1
-    return {
-        "foreground": plane_state(0.6, bend, (0.2, 0.1), layers=6, seed=1),
-        "background": plane_state(0.7, bend, (-0.1, 0.05), layers=4, seed=2),
-        "alpha": opaque,
-        "atlas": random_state(2, 3, atlas, layers=8, skips=(4, 7), gain=gain, seed=4),
-    }
 
 
 def rough_states():
@@ -292,7 +248,10 @@ def without(name):
         (lambda s: s.update({"norm.weight": torch.ones(2)}), "another kind of network: .*norm.weight"),
         (lambda s: s.update({"hidden.0.bias": 3}), "another kind of network"),
         (lambda s: s.clear(), "has no layers"),
-        (lambda s: s.update({"hidden.1.weight": torch.ones(16, 15)}), "layer 1 is .16, 15. and .16,. behind 16 numbers"),
+        (
+            lambda s: s.update({"hidden.1.weight": torch.ones(16, 15)}),
+            "layer 1 is .16, 15. and .16,. behind 16 numbers",
+        ),
         (lambda s: s.update({"hidden.1.bias": torch.ones(15)}), "layer 1 is .16, 16. and .15,."),
         (lambda s: s.update({"hidden.0.weight": torch.ones(16, 7)}), "takes 7 numbers and gives 2: .*multiple of 6"),
         (lambda s: s["hidden.2.weight"].fill_(torch.nan), "not finite in layer 2"),

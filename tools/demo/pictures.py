@@ -44,6 +44,7 @@ ALONE = (  # in no template, or muted
     "EI2EditKeyFrames",
     "EI2AggregateAtlas",
     "EI2RenderAtlas",
+    "EI2ImportNLA",
 )
 
 
