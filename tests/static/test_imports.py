@@ -41,7 +41,7 @@ FLOORS = {
         ["tuning"],
         ["sampling"],
         ["control"],
-        ["inflating", "video_folder", "comparison"],
+        ["inflating", "video_folder", "comparison", "graph_ahead"],
         ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model", "optical_flow"],
         ["api", "attempt", "controlnets", "images", "precision", "prompt_graph", "side_by_side", "__init__"],
     ],
