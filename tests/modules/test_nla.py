@@ -8,7 +8,6 @@ import torch
 from ei2_modules.atlas import nla, nla_bake
 from ei2_modules.atlas.maps import Maps
 from ei2_modules.atlas.nla import SIDES, Network, Networks
-from ei2_modules.errors import WeightsError
 
 from ..nla_checkpoint import random_state, random_states
 
@@ -235,32 +234,3 @@ def test_points_are_taken_in_chunks(states, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         nla_bake.baked(networks, (32, 32), 2, stop)
-
-
-def without(name):
-    return lambda s: s.pop(name)
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (without("hidden.1.weight"), "another kind of network: hidden.1.weight|another kind of network: hidden"),
-        (lambda s: s.update({"norm.weight": torch.ones(2)}), "another kind of network: .*norm.weight"),
-        (lambda s: s.update({"hidden.0.bias": 3}), "another kind of network"),
-        (lambda s: s.clear(), "has no layers"),
-        (
-            lambda s: s.update({"hidden.1.weight": torch.ones(16, 15)}),
-            "layer 1 is .16, 15. and .16,. behind 16 numbers",
-        ),
-        (lambda s: s.update({"hidden.1.bias": torch.ones(15)}), "layer 1 is .16, 16. and .15,."),
-        (lambda s: s.update({"hidden.0.weight": torch.ones(16, 7)}), "takes 7 numbers and gives 2: .*multiple of 6"),
-        (lambda s: s["hidden.2.weight"].fill_(torch.nan), "not finite in layer 2"),
-        (lambda s: s["hidden.2.bias"].fill_(torch.inf), "not finite in layer 2"),
-        (lambda s: s.update({"hidden.3.weight": torch.ones(3, 16), "hidden.3.bias": torch.ones(3)}), "gives 3"),
-    ],
-)
-def test_what_is_no_such_network_is_refused(change, said):
-    state = random_state(3, 2)
-    change(state)
-    with pytest.raises(WeightsError, match=said):
-        Network.of(state, 3, 2)
