@@ -144,12 +144,12 @@ def test_boxes_hold_what_is_seen_and_no_more(both, states):
         assert (texel < pixel).all() and (texel > pixel / 2).all()
 
 
-def covering(threshold):
-    """Networks whose foreground is seen where x < threshold alone."""
+def covering(threshold, edge=1000.0):
+    """Networks whose foreground is seen where x < threshold alone; edge: how steeply alpha falls there."""
     states = random_states(bend=0.0)
     states["alpha"] = random_state(3, 1, 0, layers=1)
-    states["alpha"]["hidden.0.weight"][:] = torch.tensor([-1000.0, 0.0, 0.0])
-    states["alpha"]["hidden.0.bias"][:] = 1000.0 * threshold
+    states["alpha"]["hidden.0.weight"][:] = torch.tensor([-edge, 0.0, 0.0])
+    states["alpha"]["hidden.0.bias"][:] = edge * threshold
     return networks_of(states)
 
 
@@ -164,6 +164,12 @@ def test_what_no_frame_shows_is_outside_or_not_observed():
         assert 0.6 < layer.observed.float().mean() < 0.99
     uv, behind = nla_bake.texels(back.box)[back.observed], found.maps(range(FRAMES), 1)[:, :, 32:].flatten(0, 2)
     assert torch.cdist(uv, behind).amin(1).max() < 2.5 * (back.box.right - back.box.left) / back.box.columns
+
+
+@torch.no_grad()
+def test_pictures_reach_as_far_as_a_soft_alpha():
+    hard, soft = (nla_bake.baked(covering(0.0, edge), LANDSCAPE, 1).atlas.layers for edge in (1000.0, 4.0))
+    assert soft[0].box.right > hard[0].box.right + 0.2 and soft[1].box.left < hard[1].box.left - 0.2
 
 
 @torch.no_grad()
@@ -210,6 +216,8 @@ def test_no_other_splines_are_closer():
     best = basis @ torch.linalg.lstsq(basis, wanted, driver="gelsd").solution
     assert (best - wanted).norm() > 0.1
     assert torch.allclose(maps.dense(size)[0].flatten(0, 1).double(), best, atol=1e-5)
+    plane = torch.linalg.lstsq(basis[:, :3], wanted).solution.T
+    assert torch.allclose(maps.affine[0].double(), plane, atol=1e-5)  # its scale is that of the residual
 
 
 @pytest.mark.parametrize("size", [(432, 768), (768, 432), (40, 64), (32, 33)])
