@@ -11,6 +11,7 @@ from .edit_key_frames import EditKeyFrames
 from .fit_atlas import FitAtlas
 from .host.api import ComfyExtension
 from .host.files import weights_folder
+from .import_nla import ImportNLA
 from .inflate_unet import InflateUNet
 from .invert_video import InvertVideo
 from .key_frames import AtlasKeyFrames
@@ -53,6 +54,7 @@ NODES = [
     EditKeyFrames,
     AggregateAtlas,
     RenderAtlas,
+    ImportNLA,
 ]
 
 

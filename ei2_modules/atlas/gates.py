@@ -58,9 +58,7 @@ def gates(atlas: Atlas, frames: Tensor, masks: tuple[Tensor, ...], flow: Flow) -
     found = [flow_share(flow), reconstruction(atlas, frames)]
     for k in range(len(atlas.layers)):
         found += of_maps(atlas, frames, flow, k)
-    name = f"{layer_name(atlas, len(atlas.layers) - 1)}'s picture seen by some frame"
-    found.append(Gate(name, 100 * coverage(atlas, -1), " %", 30, True, _UNSEEN))
-    return found + [of_alpha(atlas, mask, k) for k, mask in enumerate(masks)]
+    return [*found, of_picture(atlas)] + [of_alpha(atlas, mask, k) for k, mask in enumerate(masks)]
 
 
 def of_maps(atlas: Atlas, frames: Tensor, flow: Flow, k: int) -> list[Gate]:
@@ -70,8 +68,19 @@ def of_maps(atlas: Atlas, frames: Tensor, flow: Flow, k: int) -> list[Gate]:
         Gate(f"{name}'s map between neighbours, mean", _mean(near), " px", 1, False, _SLIPS),
         Gate(f"{name}'s map from the middle to far frames, mean", _mean(far), " px", 1.5, False, _DRIFTS),
         Gate(f"{name}'s map from the middle to far frames, 95th percentile", _p95(far), " px", 5, False, _DRIFTS),
-        Gate(f"{name}'s stretch, 95th percentile", _p95(stretch(atlas, k)), "", 5, False, _BENDS),
+        of_stretch(atlas, k),
     ]
+
+
+def of_stretch(atlas: Atlas, k: int) -> Gate:
+    """That of a layer's shapes."""
+    return Gate(f"{layer_name(atlas, k)}'s stretch, 95th percentile", _p95(stretch(atlas, k)), "", 5, False, _BENDS)
+
+
+def of_picture(atlas: Atlas) -> Gate:
+    """How much of the background's picture is known."""
+    name = f"{layer_name(atlas, len(atlas.layers) - 1)}'s picture seen by some frame"
+    return Gate(name, 100 * coverage(atlas, -1), " %", 30, True, _UNSEEN)
 
 
 def of_alpha(atlas: Atlas, mask: Tensor, k: int) -> Gate:

@@ -51,6 +51,7 @@ def live_schemas() -> dict:
         patch.setattr(pack("nodes.host.resume.states"), "list_files", list)
         patch.setattr(pack("nodes.host.video_folder"), "list_files", list)
         patch.setattr(pack("nodes.host.atlas.folder"), "list_files", list)
+        patch.setattr(pack("nodes.host.atlas.nla_run"), "list_checkpoints", list)
         return {(found := node.define_schema()).node_id: found for node in pack("nodes.extension").NODES}
 
 

@@ -5,7 +5,7 @@ import torch
 
 from tools.server.in_process import pack
 
-from .. import host_as_it_was
+from .. import host_as_it_was, nla_checkpoint
 from ..filmed import film, greys
 from .controlling import controls, edited, fitted, prompt_edit
 from .mini import caption, clip, controlnet, inflate, invert, model, run, sample, tune
@@ -29,6 +29,8 @@ def ways(folders):
     both = pack("ei2_modules.atlas.key_frames").KeyFrames(0, (0, 1))
     painter = {"model": model(), "positive": caption(), "negative": caption(3), "vae": FlatVAE()}
     atlas_path = pack("nodes.host.atlas.folder").save(flat(), "a")
+    published = nla_checkpoint.random_states(), nla_checkpoint.config_of((32, 32))
+    nla_checkpoint.save(folders / "models" / "layered_atlases" / "a", *published)
     return {
         "EI2InflateUNet": lambda: inflate(model(), weights=weights),
         "EI2OneShotTune": lambda: tune(inflate(model())),
@@ -77,6 +79,7 @@ def ways(folders):
             method="network",
         ),
         "EI2RenderAtlas": lambda: run("aggregate_atlas.RenderAtlas", **of_flat),
+        "EI2ImportNLA": lambda: run("import_nla.ImportNLA", images=torch.rand(2, 32, 32, 3), checkpoint="a"),
         "EI2LoadDemoModel": lambda: run("demo_model.LoadDemoModel"),
         "EI2DemoClip": lambda: run("demo_model.DemoClip", **red, **blue),
         "EI2SeveralEdits": lambda: run(

@@ -63,11 +63,20 @@ def is_below(name: str, roots) -> bool:
 
 
 def used_names(tree: ast.AST) -> Iterator[str]:
-    """Everything imported, and every chain of names, with aliases resolved."""
+    """Everything imported, and every chain of names, with aliases resolved; but for calls that take weights only."""
     found = list(imports(tree))
     known = {name: meaning for name, meaning, _ in found}
+    safe = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call) and takes_weights_only(node)}
     yield from (full for _, _, full in found)
-    yield from (dotted(node, known) for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute))
+    chains = (node for node in ast.walk(tree) if isinstance(node, ast.Name | ast.Attribute) and id(node) not in safe)
+    yield from (dotted(node, known) for node in chains)
+
+
+def takes_weights_only(call: ast.Call) -> bool:
+    """`x.load(path, weights_only=True)`, written out: nothing is unpickled but tensors and plain containers."""
+    is_load = isinstance(call.func, ast.Attribute) and call.func.attr == "load"
+    only = [k.value for k in call.keywords if k.arg == "weights_only"]
+    return is_load and len(only) == 1 and isinstance(only[0], ast.Constant) and only[0].value is True
 
 
 def banned(text: str) -> list[str]:
@@ -117,6 +126,12 @@ MUST_FAIL = [
     ("banned", "import torch\ntorch.load(path)"),
     ("banned", "import torch as t\nt.load(path)"),
     ("banned", "from torch import load"),
+    ("banned", "import torch\ntorch.load(path, weights_only=False)"),
+    ("banned", "import torch\ntorch.load(path, weights_only=safe)"),
+    ("banned", "import torch\ntorch.load(path, **{'weights_only': True})"),
+    ("banned", "import torch\ntorch.load(torch.load(path), weights_only=True)"),
+    ("banned", "import torch\ntorch.save(path, weights_only=True)"),
+    ("banned", "import pickle\npickle.load(path, weights_only=True)"),
     ("banned", "def f():\n    import subprocess as s"),
     ("banned", "import os\nos.system('ls')"),
     ("banned", "from os import system as run"),
@@ -143,6 +158,7 @@ MUST_FAIL = [
 ]
 
 MUST_PASS = [
+    ("banned", "import torch\ntorch.load(path, weights_only=True)"),
     ("banned", "import re\nre.compile('x')"),
     ("banned", "import os\nos.replace(a, b)"),
     ("banned", "self.compile = model.eval()"),

@@ -45,6 +45,7 @@ ALONE = (  # in no template, or muted
     "EI2EditKeyFrames",
     "EI2AggregateAtlas",
     "EI2RenderAtlas",
+    "EI2ImportNLA",
 )
 
 

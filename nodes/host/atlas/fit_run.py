@@ -1,6 +1,5 @@
 """The fit of an atlas inside the host, from images to an atlas and its report."""
 
-import logging
 import time
 from dataclasses import dataclass, replace
 
@@ -19,8 +18,9 @@ from ....ei2_modules.motion.flow import Flow, checked, flow_of
 from .. import optical_flow, plots
 from ..attempt import attempt
 from ..images import frames_of, image_of, masks_of
-from ..progress import Progress, say, show_text, to_pil
+from ..progress import Progress, say, to_pil
 from . import folder
+from .report import told
 
 UNFINISHED = "unfinished"
 WORTH = 0.1  # of the steps, from which on a stopped fit is kept
@@ -122,13 +122,9 @@ class FitRun:
     def _finished(self, flow: Flow, seconds: float) -> tuple[Atlas, str]:
         job, atlas = self.job, self.atlas()
         found = gates(atlas, job.frames, job.masks, flow)
-        bad = [gate for gate in found if not gate.fine]
         (h, w), masks = atlas.size, "tight" if self.fit.begun.tight else "rough"
         about = f"{atlas.frames} frames of {w}x{h}, motion {job.options.motion}, " + (
             f"masks taken as {masks}, " if job.masks else "no mask: one layer, "
         )
         about += f"{self.steps} steps in {seconds:.0f} s, flow by {flow.method}"
-        for gate in bad:
-            logging.warning("EI²: %s", gate.line())
-        show_text(f"{found[1].value:.1f} dB; " + (f"look at {len(bad)} of {len(found)} figures" if bad else "all fine"))
-        return atlas, "\n".join([about, *(gate.line() for gate in found)])
+        return atlas, told(about, found, psnr=found[1].value)
