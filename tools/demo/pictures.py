@@ -21,7 +21,11 @@ BLUEPRINT = ("EI² one-shot edit", ROOT / "docs" / "blueprint.png")
 EMPTY = {"nodes": [], "links": [], "version": 0.4}
 SMALL = {"EI2LoadClip": {"long_side": 64}, "EI2OneShotTune": {"steps": 20}}
 LONG = {"EI2LoadClip": {"frames": 24, "long_side": 64}, "EI2InvertVideo": {"steps": 10}}
-CHANGES = {"00_demo_model": {}, "05_long_clip": SMALL | LONG, SHEET[0]: {}}  # others: SMALL
+ATLAS = {"EI2LoadClip": {"duration": 3, "long_side": 128}, "EI2EditKeyFrames": {"resolution": 64, "steps": 4}}
+CHANGES = {  # others: SMALL
+    "00_demo_model": {}, "05_long_clip": SMALL | LONG, SHEET[0]: {}, "08_stable_video": ATLAS,
+    "09_paint_on_the_atlas": ATLAS,
+}  # fmt: skip
 
 HELP = {  # which template shows a node for its help page
     "00_demo_model": ["EI2LoadDemoModel", "EI2DemoClip", "EI2InflateUNet", "EI2OneShotTune", "EI2InvertVideo",
