@@ -13,6 +13,7 @@ WIDGETS = {
     "prompt": "a green circle moving on a blue background",
     "tuning_steps": 3,
     "cfg": 4.0,
+    "kind": "appearance",
 }
 INPUTS = {"model": "MODEL", "clip": "CLIP", "vae": "VAE", "images": "IMAGE"}
 OUTPUTS = {"images": "IMAGE", "weights": "EI2_WEIGHTS", "report": "STRING"}
@@ -62,7 +63,13 @@ def opened(server) -> dict:
 def test_it_is_put_in_from_the_node_library(opened):
     assert opened["seen"] == {
         "title": NAME,
-        "widgets": {"caption": "string", "prompt": "string", "tuning_steps": "number", "cfg": "number"},
+        "widgets": {
+            "caption": "string",
+            "prompt": "string",
+            "tuning_steps": "number",
+            "cfg": "number",
+            "kind": "string",
+        },
         "inputs": INPUTS,
         "outputs": OUTPUTS,
         "faulty": [],
@@ -73,7 +80,8 @@ def single_nodes(server) -> dict:
     """The same in the nodes of the shipped template."""
     prompt = scene.load_template(server)
     find(prompt, "EI2PromptEdit").update(caption=WIDGETS["caption"], prompt=WIDGETS["prompt"])
-    find(prompt, "EI2Sampler").pop("control")  # which the blueprint has not
+    find(prompt, "EI2AttentionControl")["kind"] = WIDGETS["kind"]
+    find(prompt, "CLIPTextEncode", EI2OneShotTune="positive")["text"] = WIDGETS["caption"]
     find(prompt, "EI2InvertVideo")["steps"] = 50
     find(prompt, "EI2OneShotTune").update(steps=WIDGETS["tuning_steps"], learning_rate=3e-5)
     find(prompt, "EI2Sampler")["cfg"] = WIDGETS["cfg"]
