@@ -61,7 +61,7 @@ class InvertVideo(io.ComfyNode):
             text=conditioning.checksum(positive),
         )  # fmt: skip
         show_text(trip.summary)
-        plot = plots.image(trip.picture())
+        plot = plots.image(trip.picture)
         notes = conditioning.notes(positive, "positive", len(samples))
         report = "\n".join([trip.report, *(f"note: {line}" for line in notes)])
         inverted = with_inversion(latents, trip.noise, record)

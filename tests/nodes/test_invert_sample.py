@@ -299,11 +299,23 @@ def test_the_node_keeps_showing_the_worst_frame(monkeypatch):
     monkeypatch.setattr(
         round_trip, "label", lambda text, *a: words.append(text) or Image.new("RGB", (512, 40), "white")
     )
-    picture = trip.picture()
+    picture = trip.picture
     assert words == ["the clip comes back well at guidance 1: 25.3 dB on average, worst frame 2 with 21.0 dB"]
     middle = picture.height - 150 - 60
     assert [picture.getpixel((x, middle)) for x in (100, 400)] == [(255, 0, 0), (0, 255, 0)]
     assert picture.width == 512
+
+
+def test_the_last_preview_is_the_verdict(monkeypatch):
+    """What an editor shows of a node is its last preview, if it has had any."""
+    shown = []
+    monkeypatch.setattr(
+        "comfy.utils.ProgressBar.update_absolute", lambda bar, value, total, preview: shown.append(preview)
+    )
+    module = pack("nodes.invert_video")
+    plot = module.InvertVideo.execute(inflate(model()), clip(), caption(), 2, 0).args[2]
+    kind, picture, most = shown[-1]
+    assert kind == "JPEG" and most >= max(picture.size) and torch.equal(pack("nodes.host.plots").image(picture), plot)
 
 
 def test_a_picture_that_cannot_be_kept_loses_no_inversion(monkeypatch, caplog):

@@ -227,7 +227,8 @@ def test_no_previewer_stops_the_work(monkeypatch, shown, gives, work):
     else:
         invert(m) if work == "invert" else sample(m, noise)
     assert shown, "the bar moves on"
-    assert work == "tune" or all(preview is None for *_, preview in shown)
+    of_latents = shown[:-1] if work == "invert" else shown  # an inversion ends with a picture of its own
+    assert work == "tune" or all(preview is None for *_, preview in of_latents)
 
 
 @pytest.mark.parametrize("work", ["tune", "invert", "sample"])

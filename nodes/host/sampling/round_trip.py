@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -48,6 +49,7 @@ class RoundTrip:
         """For the node itself, where there is little room."""
         return self.warning or f"the clip comes back well at guidance 1: {figure(self.per_frame)}"
 
+    @cached_property
     def picture(self) -> Image.Image:
         """The verdict, the worst frame before and after, and the curve: what the node shows when it is done."""
         curve = plots.curve(self.per_frame, "round trip at guidance 1: PSNR of every frame, dB", dots=False)
@@ -96,7 +98,9 @@ def invert_and_check(
     warning = failed or poor(per_frame, schedule.steps, iterations, computes_in(model.model), tuned)
     if warning:
         logging.warning("EI²: %s", warning)
-    return RoundTrip(noise, trajectory, per_frame, lines, warning, worst)
+    trip = RoundTrip(noise, trajectory, per_frame, lines, warning, worst)
+    progress.advance_to(progress.total, image=trip.picture)  # an editor may go on showing the last preview
+    return trip
 
 
 def poor(per_frame: list[float], steps: int, iterations: int, dtype: torch.dtype, tuned: bool) -> str | None:
