@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 
+from comfy_execution.graph_utils import is_link
+
 from ...ei2_modules.errors import EI2Error
 from .progress import warn
 from .prompt_graph import typed_words, words_behind
@@ -23,9 +25,10 @@ def look_ahead(hidden) -> None:
     if hidden is None or not hidden.prompt or hidden.unique_id not in hidden.prompt:
         return
     prompt, faults = hidden.prompt, []
+    tunes = _kind(prompt, hidden.unique_id) == TUNE  # or what is of no effect on tuning would be said again later
     for node_id in _concerned(prompt, hidden.unique_id):
         faults += _faults(prompt, node_id)
-        for line in _without_effect(prompt, node_id):
+        for line in _without_effect(prompt, node_id) if tunes else ():
             warn(line)
     if faults:
         raise EI2Error(" ".join(["Nothing was begun: a node would refuse what it gets.", *dict.fromkeys(faults)]))
@@ -103,15 +106,15 @@ def _reached(start: set[str], following: Callable[[str], list[str]]) -> set[str]
 def _back(prompt: dict, node_id: str, name: str, through: tuple[str, ...]) -> Iterator[str]:
     """The nodes that an input comes from, one after the other, as long as they have an input of these names."""
     link, seen = prompt[node_id]["inputs"].get(name), set()
-    while isinstance(link, list) and link and link[0] in prompt and link[0] not in seen:
+    while is_link(link) and link[0] in prompt and link[0] not in seen:
         seen.add(link[0])
         yield link[0]
         inputs = prompt[link[0]]["inputs"]
-        link = next((inputs[name] for name in through if isinstance(inputs.get(name), list)), None)
+        link = next((inputs[name] for name in through if is_link(inputs.get(name))), None)
 
 
 def _linked(prompt: dict, node_id: str) -> list[str]:
-    return [value[0] for value in prompt[node_id]["inputs"].values() if isinstance(value, list) and value]
+    return [value[0] for value in prompt[node_id]["inputs"].values() if is_link(value)]
 
 
 def _loads(prompt: dict, node_id: str) -> bool:

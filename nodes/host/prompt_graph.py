@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from comfy_execution.graph_utils import is_link
+
 PAIR = ("positive", "negative")
 TEXTS = ("caption", "prompt")  # of Prompt Edit, and its outputs in this order
 TEXT_INPUTS = ("text", "value", "string", "prompt")  # of nodes that hold words
@@ -22,7 +24,7 @@ def typed_words(prompt: dict, node_id: str, name: str) -> str | None:
 
 
 def _words(prompt: dict, source, seen: set) -> Iterator[str]:
-    if not isinstance(source, list) or not source or source[0] not in prompt or source[0] in seen:
+    if not is_link(source) or source[0] not in prompt or source[0] in seen:
         return
     seen.add(source[0])
     inputs = prompt[source[0]]["inputs"]

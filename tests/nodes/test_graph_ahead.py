@@ -51,6 +51,11 @@ FINE = {
     "another text": graph(words={"caption": ["s", 0]}, s=node("PrimitiveString", value="a cat")),
     "words that the graph does not tell": graph(words={"caption": ["s", 0], "prompt": ["s", 0]}, s=node("Llm", seed=1)),
     "equal words that control nothing": graph(words={"prompt": "a cat"}, sample={"control": ["other", 0]}),
+    "widgets that hold lists": graph(
+        clip=node("EI2LoadClip", points=[[1, 2]], rows=[{"on": True}], none=[], three=["load", 0, 1]),
+        caption={"curve": [[0.0, 1.0], [1.0, 0.0]]},
+        mask={"samples": [["encode"], 0]},
+    ),
     "a loop": graph(mask={"samples": ["mask", 0]}),
     "the text encoder of another checkpoint": graph(
         words={"clip": ["second", 1]}, second=node("CheckpointLoaderSimple", ckpt_name="b.safetensors")
@@ -133,6 +138,7 @@ SAID = {
 @pytest.mark.parametrize("prompt, lines", SAID.values(), ids=SAID)
 def test_what_would_be_without_effect_is_said(prompt, lines, caplog):
     look(prompt)
+    look(prompt, "invert")  # nothing is said twice
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == len(lines) and all(line in text for line, text in zip(lines, said, strict=True))
 
