@@ -3,7 +3,7 @@
 from ..ei2_modules.atlas.options import MASKS, MOTIONS, PRESETS, FitOptions
 from .host.api import ATLAS, CATEGORY, FLOW, check_choices, io, schema, seed_input
 from .host.atlas.fit_run import FitJob, FitRun
-from .host.atlas.pictures import alpha_of, clip_of, picture_of
+from .host.atlas.pictures import shown_of
 
 
 class FitAtlas(io.ComfyNode):
@@ -85,5 +85,4 @@ class FitAtlas(io.ComfyNode):
         options = FitOptions(PRESETS[preset], motion, masks, lighting, seed)
         job = FitJob.of(images, {"mask": mask, "mask_2": mask_2}, flow, options, max_frames)
         atlas, report = FitRun(job).execute()
-        pictures = picture_of(atlas, 0), picture_of(atlas, -1)
-        return io.NodeOutput(atlas, clip_of(atlas), *pictures, alpha_of(atlas), report)
+        return io.NodeOutput(atlas, *shown_of(atlas), report)

@@ -2,7 +2,7 @@
 
 from .host.api import ATLAS, CATEGORY, io, schema
 from .host.atlas import nla_run
-from .host.atlas.pictures import alpha_of, clip_of, picture_of
+from .host.atlas.pictures import shown_of
 
 
 class ImportNLA(io.ComfyNode):
@@ -48,5 +48,4 @@ class ImportNLA(io.ComfyNode):
     @classmethod
     def execute(cls, images, checkpoint):
         atlas, report = nla_run.imported(images, checkpoint)
-        pictures = picture_of(atlas, 0), picture_of(atlas, -1)
-        return io.NodeOutput(atlas, clip_of(atlas), *pictures, alpha_of(atlas), report)
+        return io.NodeOutput(atlas, *shown_of(atlas), report)

@@ -33,6 +33,11 @@ def alpha_of(atlas: Atlas, layer: int = 0) -> Tensor:
     return torch.cat([atlas.alpha(frames, layer) for frames in atlas.chunks()])[:, 0]
 
 
+def shown_of(atlas: Atlas) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a node shows of an atlas that it has made: clip, foreground's and background's picture, alpha."""
+    return clip_of(atlas), picture_of(atlas, 0), picture_of(atlas, -1), alpha_of(atlas)
+
+
 def seen_of(atlas: Atlas, frames: list[int], layer: int) -> Tensor:
     """MASK: where some frames show a layer."""
     return torch.cat([atlas.seen([t])[layer] for t in frames])[:, 0]
