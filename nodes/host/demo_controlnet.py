@@ -1,6 +1,7 @@
 """The miniature model's ControlNet for Canny edges, out of the host's own parts."""
 
 import comfy.model_management
+import comfy.ops
 import torch
 from comfy.cldm import cldm
 from comfy.controlnet import ControlNet
@@ -20,8 +21,7 @@ def new_controlnet(unet: dict[str, torch.Tensor]) -> cldm.ControlNet:
     is published at zero: with PyTorch's own start and that, nothing of the edges was learnt in 500 steps.
     """
     net = _network(TrainableLayers)
-    own = net.state_dict()
-    net.load_state_dict({name: tensor for name, tensor in unet.items() if name in own}, strict=False)
+    net.load_state_dict(unet, strict=False)  # the way up has no place here, the hints come from nowhere
     for weight in (*net.zero_convs.parameters(), *net.middle_block_out.parameters()):
         torch.nn.init.zeros_(weight)
     for layer in net.input_hint_block:
@@ -33,12 +33,11 @@ def new_controlnet(unet: dict[str, torch.Tensor]) -> cldm.ControlNet:
 
 def load() -> ControlNet:
     """The shipped one, as Load ControlNet Model gives others. Raises EI2Error if its file cannot be read."""
-    net = _network()
+    net = _network(comfy.ops.disable_weight_init)
     net.load_state_dict(weights.load_controlnet())
     return ControlNet(net.eval(), compression_ratio=HINT_PIXELS, load_device=comfy.model_management.get_torch_device())
 
 
-def _network(operations=None) -> cldm.ControlNet:
+def _network(operations) -> cldm.ControlNet:
     sizes = {name: size for name, size in UNET.items() if name not in ("out_channels", "transformer_depth_output")}
-    given = {} if operations is None else {"operations": operations}
-    return cldm.ControlNet(hint_channels=HINT_CHANNELS, **sizes, **given)
+    return cldm.ControlNet(hint_channels=HINT_CHANNELS, operations=operations, **sizes)

@@ -55,8 +55,8 @@ def test_it_is_put_in_from_the_node_library(opened):
     assert opened["seen"] == {"title": NAME, "widgets": kinds, "inputs": INPUTS, "outputs": OUTPUTS, "faulty": []}
 
 
-def result(server, prompt: dict, name: str):
-    """Latents of the images, of a small run, and the words of the fit."""
+def result(server, prompt: dict, name: str) -> bytes:
+    """Latents of the images, of a small run."""
     find(prompt, "EI2EditKeyFrames")["steps"] = SMALL["EI2EditKeyFrames"]["steps"]
     find(prompt, "EI2FitAtlas")["preset"] = "preview"
     find(prompt, "SaveLatent")["filename_prefix"] = name

@@ -69,7 +69,8 @@ def test_the_average_is_no_single_step(tmp_path):
 def test_scenes_to_train_the_controlnet_on():
     """About a third, every other one that can, becomes large and black around; none of them is held out."""
     pool, captions = scenes.scenes_to_train_on(1, 400)
-    found = list(map(controlnet.cut_out(Random(1)), pool, captions))
+    random = Random(1)
+    found = [controlnet.cut_out(random, *pair) for pair in zip(pool, captions, strict=True)]
     changed = [(scene, words) for (scene, words), before in zip(found, pool, strict=True) if scene != before]
     assert 0.25 * 400 < len(changed) < 0.45 * 400
     assert all(len(scene.things) == 1 and scene.background == "black" for scene, _ in changed)

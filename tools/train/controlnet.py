@@ -1,6 +1,5 @@
 """The miniature model's ControlNet: the shipped model stays as it is, and learns to be led by Canny edges."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -26,7 +25,8 @@ THRESHOLDS = (20, 120)  # of 255, the lower one; the other is twice that
 
 def train_controlnet(options, pool: list, captions: list[str], log: dict) -> nn.Module:
     torch.manual_seed(options.seed)
-    pool, captions = zip(*map(cut_out(Random(options.seed)), pool, captions), strict=True)
+    own = Random(options.seed)
+    pool, captions = zip(*(cut_out(own, *pair) for pair in zip(pool, captions, strict=True)), strict=True)
     shipped = weights.load()
     parts = (demo_model.new_unet(), text_encoder.TextEncoder(), autoencoder.Autoencoder())
     states = (shipped.unet, shipped.text_encoder, shipped.autoencoder)
@@ -50,19 +50,15 @@ def train_controlnet(options, pool: list, captions: list[str], log: dict) -> nn.
     return train("controlnet", models, loss, options.controlnet_steps, RATE, level, options, log)["controlnet"]
 
 
-def cut_out(random: Random) -> Callable:
-    """Makes of every other scene what Edit Key Frames shows of one: its thing, large and on black."""
-
-    def change(scene: scenes.Scene, caption: str) -> tuple[scenes.Scene, str]:
-        radius = random.uniform(*RADII)
-        place = {axis: 0.5 + random.uniform(-ROOM, ROOM) for axis in "xy"}
-        alone = len(scene.things) == 1 and scene.bar is None and scene.things[0].colour != "black"
-        large = replace(scene.change(radius=radius, **place), background="black", light=(0.0, 0.0))
-        if random.random() < 0.5 or not alone or scenes.held_out(large):
-            return scene, caption
-        return large, scenes.caption(large)
-
-    return change
+def cut_out(random: Random, scene: scenes.Scene, caption: str) -> tuple[scenes.Scene, str]:
+    """Every other scene becomes what Edit Key Frames shows of one: its thing, large and on black."""
+    radius = random.uniform(*RADII)
+    place = {axis: 0.5 + random.uniform(-ROOM, ROOM) for axis in "xy"}
+    alone = len(scene.things) == 1 and scene.bar is None and scene.things[0].colour != "black"
+    large = replace(scene.change(radius=radius, **place), background="black", light=(0.0, 0.0))
+    if random.random() < 0.5 or not alone or scenes.held_out(large):
+        return scene, caption
+    return large, scenes.caption(large)
 
 
 def still(part: nn.Module, state: dict) -> nn.Module:

@@ -17,6 +17,7 @@ BATCH = 32
 OFFSET_NOISE = 0.25  # one more normal number a channel: else the last noise still shows the mean of a background,
 #                      and the words for it are never learnt. Not divided out, or grain stays in the pictures.
 MOST_WEIGHT = 6.0  # of the loss at high noise, where colours and places are decided
+ALPHA_BAR = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).cumprod(0)  # Stable Diffusion's
 NO_CAPTION = 0.1  # share of captions left out, for guidance
 
 
@@ -89,8 +90,7 @@ def noised(clean: Tensor, random: torch.Generator, highest_of: int = 1) -> tuple
     noise = torch.randn(clean.shape, generator=random)
     noise = (noise + OFFSET_NOISE * torch.randn(*clean.shape[:2], 1, 1, generator=random)).to(DEVICE)
     t = torch.randint(1000, (highest_of, len(clean)), generator=random).amax(0)
-    abar = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2).cumprod(0)
-    a = abar[t].view(-1, 1, 1, 1).to(DEVICE)
+    a = ALPHA_BAR[t].view(-1, 1, 1, 1).to(DEVICE)
     return a.sqrt() * clean + (1 - a).sqrt() * noise, noise, t.to(DEVICE), a
 
 

@@ -55,7 +55,7 @@ class RoundTrip:
         curve = plots.curve(self.per_frame, "round trip at guidance 1: PSNR of every frame, dB", dots=False)
         shown = label(self.summary, plots.WIDTH)
         if self.worst is not None:
-            where = f"frame {self.per_frame.index(min(self.per_frame)) + 1}"
+            where = f"frame {worst_of(self.per_frame) + 1}"
             frames = [[to_pil(frame)] for frame in self.worst]
             (pair,) = side_by_side(frames, [f"source, {where}", "come back"], (plots.WIDTH - GAP) // 2)
             shown = below(shown, pair)
@@ -121,10 +121,15 @@ def poor(per_frame: list[float], steps: int, iterations: int, dtype: torch.dtype
     return f"{what}. Edits will stray from the clip. Likely cause: {likely}."
 
 
+def worst_of(per_frame: list[float]) -> int:
+    """Which frame, counted from 0."""
+    return min(range(len(per_frame)), key=per_frame.__getitem__)
+
+
 def figure(per_frame: list[float]) -> str:
     """Mean and worst, and which of them is which."""
     mean = f"{sum(per_frame) / len(per_frame):.1f} dB"
-    worst = min(range(len(per_frame)), key=per_frame.__getitem__)
+    worst = worst_of(per_frame)
     return mean if len(per_frame) == 1 else f"{mean} on average, worst frame {worst + 1} with {per_frame[worst]:.1f} dB"
 
 
@@ -140,7 +145,7 @@ def _in_pixels(vae: VAE, back: Tensor, samples: Tensor):
     if why:
         return None, None, why
     per_frame = psnr(*clips).tolist()
-    worst = per_frame.index(min(per_frame))
+    worst = worst_of(per_frame)
     return per_frame, tuple(frames[worst] for frames in clips), None
 
 
