@@ -82,6 +82,10 @@ FAULTS = {
         graph(sample={"latent": ["encode", 0]}),
         r"EI² Sampler \(node sample\) gets the latents of VAE Encode \(node encode\), which are not inverted: wire",
     ),
+    "clean latents to the sampler of others": (
+        graph(ddim=node("EI2DDIMSampler", model=["tune", 0], latent=["encode", 0])),
+        r"EI2DDIMSampler \(node ddim\) gets the latents of VAE Encode",
+    ),
     "clean latents behind a mask": (graph(mask={"samples": ["encode", 0]}), "which are not inverted"),
     "an empty latent": (
         graph(sample={"latent": ["e", 0]}, e=node("EmptyLatentImage", width=64)),
@@ -129,6 +133,7 @@ def uncontrolled(**changes):
 
 SAID = {
     "nothing": (graph(), []),
+    "the caption in place of a controlled prompt": (graph(sample={"positive": ["caption", 0]}), []),
     "an empty caption": (graph(caption={"text": ""}), [r"EI2OneShotTune (node tune) learns an empty caption"]),
     "the caption as an uncontrolled prompt": (uncontrolled(), ["EI² Sampler (node sample) has the caption that was"]),
     "both empty": (uncontrolled(caption={"text": ""}), ["learns an empty caption"]),

@@ -120,6 +120,7 @@ def test_tuning_further_is_tuning_longer(trained, states):
 NAMES = [  # caption, how its states begin
     ("a red circle moving on a blue background, slowly", "a red circle moving on a blue background, 9 steps, "),
     ("L'été: 犬/猫?", "L été 犬 猫, 9 steps, "),
+    ("e\u0301te\u0301", "\u00e9t\u00e9, 9 steps, "),  # as macOS writes it
     ("x" * 90, f"{'x' * 40}, 9 steps, "),
     ("", "tuning, 9 steps, "),
     (None, "tuning, 9 steps, "),

@@ -74,6 +74,7 @@ def test_scenes_to_train_the_controlnet_on():
     changed = [(scene, words) for (scene, words), before in zip(found, pool, strict=True) if scene != before]
     assert 0.25 * 400 < len(changed) < 0.45 * 400
     assert all(len(scene.things) == 1 and scene.background == "black" for scene, _ in changed)
+    assert all(scene.bar is None for scene, _ in changed)
     assert all(words == scenes.caption(scene) for scene, words in changed)
     assert not any(scenes.held_out(scene) or scene.things[0].colour == "black" for scene, _ in changed)
     assert all(words == before for (scene, words), before in zip(found, captions, strict=True) if scene in pool)
