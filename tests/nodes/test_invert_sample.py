@@ -196,11 +196,13 @@ def test_steps_may_be_given_when_the_record_was_lost():
     assert torch.isfinite(sample(m, bare, steps=50)).all()
 
 
-def test_progress_covers_every_pass(monkeypatch):
+def test_progress_covers_every_pass_and_ends_with_the_verdict(monkeypatch):
     seen = []
-    monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", lambda self, v, t, p=None: seen.append((v, t)))
+    monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", lambda self, v, t, p=None: seen.append((v, t, p)))
     invert(smooth(), steps=3, iterations=2)
-    assert seen == [(i, 12) for i in range(1, 13)]
+    *passes, (done, total, verdict) = seen
+    assert [(v, t) for v, t, _ in passes] == [(i, 12) for i in range(1, 13)]
+    assert (done, total) == (12, 12) and verdict[1].width > verdict[1].height
 
 
 @pytest.mark.parametrize("when", ["inversion", "sampling"])
