@@ -131,3 +131,24 @@ def test_a_help_page_is_read(page):
     (picture,) = shown.get_by_role("img").all()
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
     assert shown.get_by_role("listitem").count() > 5  # an input each
+
+
+@pytest.fixture
+def chinese_page(page, server):
+    """Another page, of a user who has chosen Chinese."""
+    server.request("/settings", {"Comfy.Locale": "zh"})
+    opened = page.context.browser.new_page(viewport=page.viewport_size)
+    opened.goto(server.url)
+    opened.wait_for_function("window.app?.graph && window.app.vueAppReady", timeout=120_000)
+    yield opened
+    opened.close()
+    server.request("/settings", {"Comfy.Locale": "en"})
+
+
+def test_a_help_page_is_read_in_chinese(chinese_page):
+    """With the picture that lies beside the English page."""
+    editor.load(chinese_page, json.loads(DEMO.read_text(encoding="utf-8")))
+    shown = editor.help_page(chinese_page, "EI2InvertVideo")
+    shown.get_by_text("让视频一步步倒退为噪声。").wait_for()
+    (picture,) = shown.get_by_role("img").all()
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
