@@ -57,6 +57,16 @@ class InflateOptions:
         return cls(**{"attention": attention, "temporal": temporal, **rest} | MODES.get(mode, {}))
 
 
+PAPER = "paper"
+# preset -> what it sets of the tuning. fast moves the weights as far as the paper's 500 steps: steps times rate is the
+# same. Fewer steps at the paper's rate learn the clip less firmly, which leaves a strong change room.
+TUNING_PRESETS = {
+    "fast": {"steps": 200, "learning_rate": 7.5e-5},
+    PAPER: {},
+    "strong change": {"steps": 300},
+}
+
+
 @dataclass(frozen=True)
 class TuningOptions:
     """One-shot tuning (paper section 5; what the paper leaves out is Tune-A-Video's published value)."""
@@ -69,6 +79,13 @@ class TuningOptions:
     adam_eps: float = 1e-8
     max_grad_norm: float = 1.0  # clipped over all trained tensors together
     window: int = WINDOW  # frames of a longer clip that one step sees
+
+    @classmethod
+    def from_preset(cls, preset: str, **given) -> "TuningOptions":
+        """`given`, with what a preset sets in the place of values that are the paper's: those were not touched."""
+        _require("preset", preset, TUNING_PRESETS)
+        untouched = {name: v for name, v in TUNING_PRESETS[preset].items() if given[name] == getattr(cls, name)}
+        return cls(**given | untouched)
 
     def __post_init__(self):
         if self.steps < 1:

@@ -22,7 +22,7 @@ SHOWN = {  # what each text in the graph says after a run
     "03_masked_edit": ["dB PSNR", "Motion"],
     "04_controlnet": ["dB PSNR", "Motion"],
     "05_long_clip": ["18 frames"],
-    "06_compare": ["Motion"] * 3,
+    "06_compare": ["Motion"] * 4,
     "07_sdxl": ["dB PSNR", "Motion"],
     "08_stable_video": ["reconstruction, PSNR", "inter-frame propagation", "Motion"],
     "08_stable_video_demo": ["reconstruction, PSNR", "inter-frame propagation"],

@@ -258,3 +258,30 @@ def test_the_model_is_told_which_frames_it_sees():
 
     run(trainables, denoise=denoise, steps=6, window=2)
     assert set(told) == {range(2), range(1, 3)}
+
+
+@pytest.mark.parametrize(
+    ("preset", "given", "expected"),
+    [
+        ("paper", (500, 3e-5), (500, 3e-5)),
+        ("fast", (500, 3e-5), (200, 7.5e-5)),
+        ("fast", (120, 3e-5), (120, 7.5e-5)),
+        ("fast", (500, 1e-4), (200, 1e-4)),
+        ("strong change", (500, 3e-5), (300, 3e-5)),
+        ("strong change", (301, 1e-3), (301, 1e-3)),
+    ],
+)
+def test_a_preset_fills_what_was_not_touched(preset, given, expected):
+    steps, rate = given
+    options = TuningOptions.from_preset(preset, steps=steps, learning_rate=rate, window=3)
+    assert (options.steps, options.learning_rate, options.window) == (*expected, 3)
+
+
+def test_fast_moves_as_far_as_the_paper():
+    paper, fast = (TuningOptions.from_preset(name, steps=500, learning_rate=3e-5) for name in ("paper", "fast"))
+    assert fast.steps * fast.learning_rate == pytest.approx(paper.steps * paper.learning_rate)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(EI2Error, match="preset is 'slow': it must be one of fast, paper, strong change"):
+        TuningOptions.from_preset("slow", steps=500, learning_rate=3e-5)

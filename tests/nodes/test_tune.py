@@ -117,6 +117,17 @@ def test_one_frame_works():
     assert torch.isfinite(plain_sample(tuned, frames=1)).all()
 
 
+def test_a_preset_is_said_where_it_changes_something(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    config = pack("ei2_modules.config")
+    monkeypatch.setitem(config.TUNING_PRESETS, "fast", {"steps": 2, "learning_rate": 7.5e-5})
+    m = inflate(model())
+    for steps, taken in ((500, 2), (3, 3)):
+        caplog.clear()
+        assert len(tune(m, steps=steps, preset="fast")[2]["loss"]) == taken
+        assert ("Preset fast: 2 steps at a learning rate of 0.001." in caplog.text) is (steps == 500)
+
+
 def test_going_on_from_weights():
     """Wired in or carried by the model, they are where tuning starts; and the base stays the base."""
     m = inflate(model())

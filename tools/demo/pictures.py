@@ -1,6 +1,7 @@
-"""Redraws the picture beside every template, those of the help pages, and docs/*.png of the editor, in the real editor.
+"""Redraws the pictures of the help pages, and docs/*.png of the editor, in the real editor.
 
 Names after the command, such as 00_demo_model or EI2NullText: only these templates, and nodes that are in no template.
+The templates' own pictures are made by `python -m tools.demo.thumbnails`.
 """
 
 import json
@@ -20,12 +21,7 @@ SHEET = ("08_stable_video_demo", ROOT / "docs" / "stable_video.png")  # what EIÂ
 BLUEPRINT = ("EIÂ² one-shot edit", ROOT / "docs" / "blueprint.png")
 EMPTY = {"nodes": [], "links": [], "version": 0.4}
 SMALL = {"EI2LoadClip": {"long_side": 64}, "EI2OneShotTune": {"steps": 20}}
-LONG = {"EI2LoadClip": {"frames": 24, "long_side": 64}, "EI2InvertVideo": {"steps": 10}}
-ATLAS = {"EI2LoadClip": {"duration": 3, "long_side": 128}, "EI2EditKeyFrames": {"resolution": 64, "steps": 4}}
-CHANGES = {  # others: SMALL
-    "00_demo_model": {}, "05_long_clip": SMALL | LONG, SHEET[0]: {}, "08_stable_video": ATLAS,
-    "09_paint_on_the_atlas": ATLAS,
-}  # fmt: skip
+CHANGES = {"00_demo_model": {}, SHEET[0]: {}}  # others: SMALL
 
 HELP = {  # which template shows a node for its help page
     "00_demo_model": ["EI2LoadDemoModel", "EI2DemoClip", "EI2InflateUNet", "EI2OneShotTune", "EI2InvertVideo",
@@ -54,7 +50,7 @@ ALONE = (  # in no template, or muted
 
 
 def main() -> None:
-    templates = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
+    templates = [*HELP, SHEET[0]]
     names = sys.argv[1:] or [*templates, *ALONE, BLUEPRINT[0]]
     with Server(CACHE / "pictures") as server:
         template_files.stage(server, 24)
@@ -80,9 +76,6 @@ def draw(page, path: Path) -> None:
     editor.picture(page, shot)
     for node in HELP.get(path.stem, ()):
         draw_node(page, node)
-    thumbnail = Image.open(shot).convert("RGB")
-    thumbnail.thumbnail((1024, 1024), Image.Resampling.LANCZOS)
-    thumbnail.save(path.with_suffix(".jpg"), quality=85)
     if path.stem == SHEET[0]:
         sheets = (CACHE / "pictures" / "output").glob("EI2_compare_sheet_*.png")
         Image.open(max(sheets, key=lambda sheet: sheet.stat().st_mtime)).convert("RGB").save(SHEET[1], optimize=True)

@@ -75,7 +75,7 @@ def end(page: Page, seconds: float = 600) -> list[str]:
 
 
 SET_WIDGETS = """changes => {
-  for (const node of app.graph._nodes)
+  for (const node of app.graph._nodes.flatMap(n => [n, ...(n.subgraph?.nodes ?? [])]))
     for (const [name, value] of Object.entries(changes[node.type] ?? {}))
       node.widgets.find(w => w.name === name).value = value;
   window.ended = null;
@@ -163,9 +163,10 @@ DRAGGED = """([text, name]) => {
 
 
 def faulty(page: Page) -> list[str]:
-    """The types of nodes that this ComfyUI does not know, or that are red."""
+    """The types of nodes that this ComfyUI does not know, or that are red, in subgraphs too."""
+    every = "app.graph._nodes.flatMap(n => [n, ...(n.subgraph?.nodes ?? [])])"
     fault = "n => n.has_errors || !LiteGraph.registered_node_types[n.type]"
-    return page.evaluate(f"app.graph._nodes.filter({fault}).map(n => n.type)")
+    return page.evaluate(f"{every}.filter({fault}).map(n => n.type)")
 
 
 def cancel(page: Page) -> list[str]:
