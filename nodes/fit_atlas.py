@@ -2,7 +2,9 @@
 
 from ..ei2_modules.atlas.options import MASKS, MOTIONS, PRESETS, FitOptions
 from .host.api import ATLAS, CATEGORY, FLOW, check_choices, io, schema, seed_input
-from .host.atlas.fit_run import FitJob, FitRun
+from .host.atlas import fit_states
+from .host.atlas.fit_job import FitJob
+from .host.atlas.fit_run import FitRun
 from .host.atlas.pictures import shown_of
 
 
@@ -63,6 +65,15 @@ class FitAtlas(io.ComfyNode):
                 io.Mask.Input(
                     "mask_2", optional=True, tooltip="A second object, behind the first one: a layer of its own."
                 ),
+                io.Combo.Input(
+                    "resume",
+                    options=list(fit_states.CHOICES),
+                    default=fit_states.AUTO,
+                    optional=True,
+                    tooltip="auto: an earlier fit of the very same clip, masks, flow and options is gone on with, or "
+                    f"used as it is when it is finished (the newest {fit_states.KEEP} are kept in "
+                    "output/ei2_atlas/states). new run: from the start.",
+                ),
             ],
             outputs=[
                 ATLAS.Output(display_name="EI2_ATLAS", tooltip="The layers and their maps."),
@@ -75,14 +86,15 @@ class FitAtlas(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, motion=None, preset=None, masks=None):
-        return check_choices(cls, motion=motion, preset=preset, masks=masks)
+    def validate_inputs(cls, motion=None, preset=None, masks=None, resume=None):
+        return check_choices(cls, motion=motion, preset=preset, masks=masks, resume=resume)
 
     @classmethod
     def execute(
-        cls, images, motion, preset, seed, max_frames, mask=None, flow=None, masks="auto", lighting=False, mask_2=None
-    ):
+        cls, images, motion, preset, seed, max_frames, mask=None, flow=None, masks="auto", lighting=False, mask_2=None,
+        resume=fit_states.AUTO,
+    ):  # fmt: skip
         options = FitOptions(PRESETS[preset], motion, masks, lighting, seed)
         job = FitJob.of(images, {"mask": mask, "mask_2": mask_2}, flow, options, max_frames)
-        atlas, report = FitRun(job).execute()
+        atlas, report = FitRun(job, resume).execute()
         return io.NodeOutput(atlas, *shown_of(atlas), report)

@@ -14,10 +14,10 @@ from .adam import Rows
 from .atlas import Atlas, Layer, visible
 from .maps import Maps, half, pixels, to_sampling
 from .options import MOTIONS, FitOptions, Rates, Weights
+from .pyramid import pyramid, summed
 from .start import Start, blurred, splatted, widened
 from .texture import SEEN, sample, sample_picture
 
-SCALES = (8, 4, 2, 1)  # of alpha's pyramid: coarse levels move large areas, the finest alone gets grains
 LATTICE = (8, 12)  # points, rows and columns, where rigidity is asked for
 CERTAIN = 0.8  # alpha of a start from which on it is held
 TIGHT = 1000.0  # weight of the trimap of masks that are trusted
@@ -45,6 +45,7 @@ class Fit:
         self.size, self.weights, self.done = tuple(frames.shape[-2:]), Weights(), 0
         self.steps = options.steps_for(len(frames))
         self.generator = torch.Generator().manual_seed(options.seed)
+        self.drawn, self.moving = self.generator.get_state(), False  # as they are between steps
         self.rows = {name: Rows(value.to(device), rate) for name, value, rate in self._parameters(Rates())}
         self.trimaps = [self._trimap(mask, alpha) for mask, alpha in zip(masks, begun.alphas, strict=True)]
         self.anchors = [self._anchor(k) for k in range(len(begun.maps))]
@@ -58,7 +59,7 @@ class Fit:
                 yield f"offsets {k}", maps.offsets.clone(), rates.offsets
             yield f"texture {k}", torch.logit(begun.textures[k].clamp(0.02, 0.98))[None], rates.texture
         for k, alpha in enumerate(begun.alphas):
-            levels = [_pyramid(torch.logit(a[None])) for a in alpha]
+            levels = [pyramid(torch.logit(a[None])) for a in alpha]
             for i, level in enumerate(zip(*levels, strict=True)):
                 yield f"alpha {k} {i}", torch.cat(level), rates.alpha
         if begun.gains is not None:
@@ -93,10 +94,11 @@ class Fit:
         leaves = {name: rows.leaf(self._of(name, frames)) for name, rows in self.rows.items()}
         loss = self.loss(leaves, frames)
         found = torch.autograd.grad(loss, list(leaves.values()))
-        scale = 0.1 + 0.45 * (1 + math.cos(math.pi * self.done / self.steps))
+        scale, self.moving = 0.1 + 0.45 * (1 + math.cos(math.pi * self.done / self.steps)), True
         for (name, rows), grad in zip(self.rows.items(), found, strict=True):
             rows.step(self._of(name, frames), grad, scale)
         self.done += 1
+        self.drawn, self.moving = self.generator.get_state(), False
         return loss.item()
 
     @staticmethod
@@ -108,7 +110,7 @@ class Fit:
         layers = range(len(self.begun.maps))
         maps = [Maps(leaves[f"affine {k}"], leaves.get(f"offsets {k}")) for k in layers]
         textures = [torch.sigmoid(leaves[f"texture {k}"])[0] for k in layers]
-        logits = [_sum(_named(leaves, f"alpha {k}"), self.size) for k in layers[:-1]]
+        logits = [summed(_named(leaves, f"alpha {k}"), self.size) for k in layers[:-1]]
         alphas = [self._alpha(logit, k, frames) for k, logit in enumerate(logits)]
         parts = visible([*alphas, torch.ones(len(maps[0]), 1, *self.size, device=self.device)])
         places = zip(textures, maps, self.begun.boxes, strict=True)
@@ -212,7 +214,7 @@ class Fit:
     def _baked(self, values: dict[str, Tensor], k: int, t: int) -> Tensor:
         """(1, 1, h, w) uint8 of one frame's alpha."""
         frame = slice(t, t + 1)
-        logit = _sum(tuple(level[frame] for level in _named(values, f"alpha {k}")), self.size)
+        logit = summed(tuple(level[frame] for level in _named(values, f"alpha {k}")), self.size)
         return (self._alpha(logit, k, frame) * 255).round().byte().cpu()
 
 
@@ -227,21 +229,3 @@ def _named(leaves: dict[str, Tensor], start: str) -> tuple[Tensor, ...]:
     while (name := f"{start} {len(found)}") in leaves:
         found.append(leaves[name])
     return tuple(found)
-
-
-def _pyramid(x: Tensor) -> list[Tensor]:
-    """(1, c, h, w) as levels of SCALES that sum to it."""
-    levels, rest = [], x
-    for scale in SCALES:
-        size = tuple(-(-side // scale) for side in x.shape[-2:])
-        levels.append(F.interpolate(rest, size, mode="area"))
-        rest = rest - F.interpolate(levels[-1], x.shape[-2:], mode="bilinear", align_corners=False)
-    return levels
-
-
-def _sum(levels: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-    """What `_pyramid` took apart."""
-    *coarse, fine = levels
-    for level in coarse:
-        fine = fine + F.interpolate(level, size, mode="bilinear", align_corners=False)
-    return fine

@@ -3,18 +3,15 @@
 About three times the size of the tuned weights: the masters and the optimiser's two moments, all fp32.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..config import InflateOptions
-from ..errors import WeightsError
-from ..files import safetensors_file
 from ..files.fingerprint import FINGERPRINT_TOLERANCE, distance
+from ..files.state_file import StateFile
 from .loop import Tuning
 
-FORMAT = 1
-HEADER = "ei2_state"
+FILE = StateFile("ei2_state", 1, work="a tuning", again="Tune anew")
 _ALIKE = {
     "clip": "the clip",
     "caption": "the caption",
@@ -61,45 +58,25 @@ class RunKey:
 def save(path: Path, tuning: Tuning, key: RunKey, seconds: float) -> None:
     """Write whole or not at all. seconds: what the tuning took so far."""
     tensors, plain = tuning.state()
-    header = {"format": FORMAT, "key": asdict(key), "seconds": seconds, "state": plain}
-    safetensors_file.save(path, tensors, {HEADER: json.dumps(header)})
+    FILE.save(path, tensors, {"key": asdict(key), "seconds": seconds, "state": plain})
 
 
 def read(path: Path) -> tuple[RunKey, int]:
     """Whose state it is, and after how many steps, without reading the tensors. Raises WeightsError."""
-    header = _header(path, safetensors_file.metadata(path))
-    return RunKey(**header["key"]), len(header["state"]["losses"])
+    return _whose(path, FILE.read(path))
 
 
 def restore(path: Path, tuning: Tuning) -> float:
     """Go on from a file; gives the seconds before. Raises WeightsError for one that is damaged or of another kind."""
-    tensors, metadata = safetensors_file.load(path)
-    header = _header(path, metadata)
-    try:
+    tensors, header = FILE.load(path)
+    _whose(path, header)
+    with FILE.refused_when_damaged(path):
         tuning.restore(tensors, header["state"])
         return float(header["seconds"])
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise _damaged(path, error) from error
 
 
-def _header(path: Path, metadata: dict[str, str]) -> dict:
-    name = Path(path).name
-    if HEADER not in metadata:
-        raise WeightsError(f"{name} holds no state of a tuning: it is another kind of file. Choose one from the list.")
-    try:
-        metadata[safetensors_file.CHECKSUM]  # without one nothing is sure
-        header = json.loads(metadata[HEADER])
-        if header["format"] != FORMAT:
-            raise WeightsError(
-                f"{name} is a state of format {header['format']}; this version goes on from {FORMAT}. Tune anew, or "
-                "use the version of the pack that wrote it."
-            )
-        RunKey(**header["key"]).differences(RunKey(**header["key"]))
-        [float(loss) for loss in header["state"]["losses"]]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise error if isinstance(error, WeightsError) else _damaged(path, error) from error
-    return header
-
-
-def _damaged(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"{Path(path).name} is damaged and cannot be gone on from ({error}). Delete it and tune anew.")
+def _whose(path: Path, header: dict) -> tuple[RunKey, int]:
+    with FILE.refused_when_damaged(path):
+        key = RunKey(**header["key"])
+        key.differences(key)
+        return key, len([float(loss) for loss in header["state"]["losses"]])

@@ -4,6 +4,7 @@ RAFT (Teed and Deng 2020) through torchvision, with weights the user puts into m
 Farneback's (2003) where OpenCV is installed; Lucas and Kanade's of ei2_modules always.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,9 +40,18 @@ def estimator(method: str, size: tuple[int, int]) -> tuple[Estimate, str]:
     """(the estimate, its name) for frames (h, w). Raises EI2Error with what is missing for a method asked for."""
     if method not in METHODS:
         raise EI2Error(f"method is {method!r}: it must be one of {', '.join(METHODS)}.")
-    if method == AUTO:
-        method = RAFT if raft_file() is not None and min(size) >= LEAST_RAFT else LUCAS_KANADE
+    method = _best(size) if method == AUTO else method
     return {RAFT: _raft, FARNEBACK: _farneback, LUCAS_KANADE: _lucas_kanade}[method](size), method
+
+
+def _best(size: tuple[int, int]) -> str:
+    return RAFT if raft_file() is not None and min(size) >= LEAST_RAFT else LUCAS_KANADE
+
+
+def what_auto_is(size: tuple[int, int]) -> str:
+    """The method, and a hash of the weights that it takes: the same for estimates that are the same."""
+    method = _best(size)
+    return f"{method} {hashlib.sha256(raft_file().read_bytes()).hexdigest()}" if method == RAFT else method
 
 
 def raft_file() -> Path | None:

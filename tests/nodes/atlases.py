@@ -23,7 +23,7 @@ def rendered():
 
 def fitted():
     """The same with what Fit Video Atlas gives in a few steps: atlas, foreground, seen (its alpha)."""
-    clip, given = rendered(), {"motion": "rigid", "preset": "preview", "seed": 0, "max_frames": 9}
+    clip, given = rendered(), {"motion": "rigid", "preset": "preview", "seed": 0, "max_frames": 9, "resume": "new run"}
     with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
         patch.setitem(pack("ei2_modules.atlas.options").PRESETS, "preview", 6)
         clip.atlas, _, clip.foreground, _, clip.seen, _ = run(

@@ -11,6 +11,17 @@ if not loaded_host.load():
     collect_ignore_glob = ["test_*.py"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def output_of_the_tests(tmp_path_factory):
+    """Nothing is left in the host's own output folder, and nothing found there."""
+    import folder_paths
+
+    before = folder_paths.get_output_directory()
+    folder_paths.set_output_directory(str(tmp_path_factory.mktemp("output")))
+    yield
+    folder_paths.set_output_directory(before)
+
+
 @pytest.fixture
 def folders(tmp_path):
     """The host's models and output folders, in a temporary place."""

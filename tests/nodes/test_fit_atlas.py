@@ -23,7 +23,7 @@ def clip():
 
 
 @pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
+def few_steps(monkeypatch, folders):
     monkeypatch.setitem(options.PRESETS, "preview", 4)
 
 

@@ -36,8 +36,8 @@ FLOORS = {
         ["__init__"],
     ],
     "nodes/host": [
-        ["null_text", "several_edits"],
-        ["resume", "atlas"],
+        ["null_text", "several_edits", "atlas"],
+        ["resume"],
         ["tuning"],
         ["sampling"],
         ["control"],

@@ -69,7 +69,8 @@ def main() -> None:
 def draw(page, path: Path) -> None:
     shot = CACHE / "pictures" / "graph.png"
     editor.load(page, json.loads(path.read_text(encoding="utf-8")))
-    shutil.rmtree(CACHE / "pictures" / "output" / "ei2", ignore_errors=True)  # or the tuning would be found done
+    for done in ("ei2", "ei2_atlas"):  # or the tuning would be found done, and the fit
+        shutil.rmtree(CACHE / "pictures" / "output" / done, ignore_errors=True)
     faults = editor.run(page, CHANGES.get(path.stem, SMALL), seconds=1200)
     if faults:
         raise SystemExit(f"{path.stem}: {faults[0]}")

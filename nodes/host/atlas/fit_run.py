@@ -1,25 +1,25 @@
 """The fit of an atlas inside the host, from images to an atlas and its report."""
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import comfy.model_management as mm
 import torch
-from torch import Tensor
 
 from ....ei2_modules.atlas.atlas import Atlas
-from ....ei2_modules.atlas.checks import checked_frames, checked_mask, fingerprint
+from ....ei2_modules.atlas.checks import fingerprint
 from ....ei2_modules.atlas.fit import Fit
 from ....ei2_modules.atlas.gates import REFUSED, flow_share, gates
-from ....ei2_modules.atlas.options import FitOptions
 from ....ei2_modules.atlas.start import start
 from ....ei2_modules.errors import EI2Error
-from ....ei2_modules.motion.flow import Flow, checked, flow_of
+from ....ei2_modules.motion.flow import Flow, flow_of
 from .. import optical_flow, plots
 from ..attempt import attempt
-from ..images import frames_of, image_of, masks_of
+from ..images import image_of
 from ..progress import Progress, say, to_pil
+from ..resume.keeper import AUTO
 from . import folder
+from .fit_job import FitJob
+from .fit_states import FitStates
 from .report import told
 
 UNFINISHED = "unfinished"
@@ -28,69 +28,69 @@ PICTURES = 30  # shown of one fit
 FLOATS = 80  # that a step holds of each pixel of its frames: 49 to 58 were counted
 
 
-@dataclass(frozen=True)
-class FitJob:
-    """What is asked for: checked, and on the CPU."""
-
-    frames: Tensor  # (n, 3, h, w)
-    masks: tuple[Tensor, ...]  # (n, 1, h, w) each, from front to back
-    flow: Flow | None
-    options: FitOptions
-
-    @classmethod
-    def of(cls, images: Tensor, masks: dict[str, Tensor | None], flow: Flow | None, options: FitOptions, most: int):
-        """masks: by the names of their inputs. Raises EI2Error before any work."""
-        frames = checked_frames(frames_of(images, "images").cpu(), most)
-        found = {name: masks_of(mask, name).cpu() for name, mask in masks.items() if mask is not None}
-        found = tuple(checked_mask(mask, frames, name) for name, mask in found.items())
-        return cls(frames, found, flow and checked(flow, len(frames), frames.shape[-2:]), options)
-
-
 class FitRun:
     """One fit, its progress, and what is left of it when it is stopped."""
 
-    def __init__(self, job: FitJob):
-        self.job, self.fit = job, None
-        self.steps = job.options.steps_for(len(job.frames))
+    def __init__(self, job: FitJob, resume: str = AUTO):
+        """resume: of fit_states.CHOICES."""
+        self.job, self.resume, self.fit = job, resume, None
+        self.states = FitStates(job)
         self.pairs = 0 if job.flow else len(job.frames) - 1
-        self.progress = Progress(None, self.pairs + self.steps)
+        self.progress = Progress(None, self.pairs + job.steps)
 
     def execute(self) -> tuple[Atlas, str]:
         """(atlas, report)."""
-        job, device, began = self.job, mm.get_torch_device(), time.monotonic()
+        job, device = self.job, mm.get_torch_device()
         h, w = job.frames.shape[-2:]
         mm.free_memory(4 * FLOATS * job.options.window * h * w, device)
         with torch.inference_mode(False):
-            with torch.no_grad():
-                flow = self._flow()
-                begun = start(job.frames, job.masks, flow, job.options)
-            self.fit = Fit(job.frames, job.masks, flow, begun, job.options, device)
+            self.fit = self._begun(device)
             try:
                 with torch.enable_grad():
                     self.fit.run(self._after_step)
             except mm.OOM_EXCEPTION as error:
+                self._stopped()
                 raise EI2Error(
                     f"Not enough memory on {device} to fit frames of {w}x{h}. Take smaller frames: half the "
                     "size needs a quarter of it."
                 ) from error
             except BaseException:
-                self._keep()
+                self._stopped()
                 raise
-            return self._finished(flow, time.monotonic() - began)
+            self.states.save(self.fit)
+            return self._finished()
+
+    @torch.no_grad()
+    def _begun(self, device: torch.device) -> Fit:
+        """As far as an earlier run has come, or at the start."""
+        found = self.states.find(device) if self.resume == AUTO else None
+        if found is None:
+            clip = self.job.frames, self.job.masks, self._flow()
+            return Fit(*clip, start(*clip, self.job.options), self.job.options, device)
+        self._show(found)
+        return found
 
     def atlas(self) -> Atlas | None:
         """As far as the fit has come."""
         return self.fit and replace(self.fit.atlas(), clip=fingerprint(self.job.frames))
 
-    def _keep(self) -> None:
-        """What a stopped fit has come to, as a file for Load Video Atlas; a preview is not worth one."""
-        if self.fit.done < self.steps * WORTH:
+    def _stopped(self) -> None:
+        """Keep what is new, and say so. Never hides why it was stopped."""
+        fit, states = self.fit, self.states
+        if fit.done == states.found:
             return
+        states.save(fit)
+        again = f"Stopped at step {fit.done} of {fit.steps}. Run again to go on at step {states.saved}. "
+        said = (again * bool(states.saved) + self._kept()).strip()
+        if said:
+            say(said)
+
+    def _kept(self) -> str:
+        """What a stopped fit has come to, as a file for Load Video Atlas; a preview is not worth one."""
+        if self.fit.done < self.fit.steps * WORTH:
+            return ""
         path, why = attempt("The stopped fit could not be kept", lambda: folder.save(self.atlas(), UNFINISHED))
-        say(
-            why
-            or f"The atlas of {self.fit.done} of {self.steps} steps is kept as {path.name} in output/{folder.FOLDER}."
-        )
+        return why or f"The atlas so far is kept as {path.name} in output/{folder.FOLDER}."
 
     def _flow(self) -> Flow:
         """Given or computed; refused where too little of it agrees."""
@@ -106,9 +106,13 @@ class FitRun:
         return flow
 
     def _after_step(self, fit: Fit) -> None:
-        every = max(1, self.steps // PICTURES)
+        self._show(fit)
+        self.states.after_step(fit)
+
+    def _show(self, fit: Fit) -> None:
+        every = max(1, fit.steps // PICTURES)
         picture = None
-        if fit.done % every == 0 or fit.done == self.steps:
+        if fit.done % every == 0 or fit.done == fit.steps:
             picture, _ = attempt("The picture of the fit is left out", self._picture, fit)
         self.progress.advance_to(self.pairs + fit.done, image=picture)
 
@@ -119,12 +123,12 @@ class FitRun:
         return plots.beside({name: to_pil(image_of(part[None])[0]) for name, part in parts.items()})
 
     @torch.no_grad()
-    def _finished(self, flow: Flow, seconds: float) -> tuple[Atlas, str]:
-        job, atlas = self.job, self.atlas()
-        found = gates(atlas, job.frames, job.masks, flow)
-        (h, w), masks = atlas.size, "tight" if self.fit.begun.tight else "rough"
+    def _finished(self) -> tuple[Atlas, str]:
+        job, fit, atlas = self.job, self.fit, self.atlas()
+        found = gates(atlas, job.frames, job.masks, fit.flow)
+        (h, w), masks = atlas.size, "tight" if fit.begun.tight else "rough"
         about = f"{atlas.frames} frames of {w}x{h}, motion {job.options.motion}, " + (
             f"masks taken as {masks}, " if job.masks else "no mask: one layer, "
         )
-        about += f"{self.steps} steps in {seconds:.0f} s, flow by {flow.method}"
-        return atlas, told(about, found, psnr=found[1].value)
+        about += f"{fit.steps} steps in {self.states.took:.0f} s, flow by {fit.flow.method}"
+        return atlas, told(about, found, found[1].value, "Already fitted: " * (self.states.found == fit.steps))

@@ -69,7 +69,7 @@ class RunKeeper:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             tuning_state.save(self.path, tuning, self.key, self.run.record.seconds)
             self.saved = tuning.done
-            states.prune()
+            states.FOLDER.prune()
         except Exception as error:
             logging.error("EI²: the state of step %d could not be kept: %s", tuning.done, error)
 

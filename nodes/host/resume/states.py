@@ -1,9 +1,6 @@
 """Where the states of tunings lie: output/ei2/states, the newest few of them."""
 
-import contextlib
-import logging
 import textwrap
-from datetime import datetime
 from pathlib import Path
 
 from ....ei2_modules.errors import EI2Error
@@ -12,8 +9,8 @@ from ....ei2_modules.files.names import composed
 from ....ei2_modules.tuning import state as tuning_state
 from ....ei2_modules.tuning.state import RunKey
 from ..files import weights_folder
+from .folder import StatesFolder, passed_over_when_damaged
 
-SUFFIX = ".ei2state"
 LETTERS = 40  # of a caption; each takes four bytes at most, of 255 that file systems hold
 KEEP = 4  # one is about three times the size of the tuned weights
 
@@ -22,9 +19,12 @@ def directory() -> Path:
     return weights_folder.directory("output/ei2") / "states"
 
 
+FOLDER = StatesFolder(directory, KEEP, "tuning")
+
+
 def list_files() -> list[str]:
     """Names, newest first."""
-    return [path.name for path in _newest_first()]
+    return [path.name for path in FOLDER.newest_first()]
 
 
 def missing(name: str) -> str | None:
@@ -36,10 +36,7 @@ def missing(name: str) -> str | None:
 
 def new_path(caption: str | None, steps: int) -> Path:
     """For a tuning of so many steps that begins now; the name is what the dropdown shows."""
-    stem = f"{_short(caption or '') or 'tuning'}{_of(steps)}{datetime.now():%Y-%m-%d %H-%M-%S}"
-    taken = set(list_files())
-    names = (f"{stem}{number}{SUFFIX}" for number in ("", *(f" ({i})" for i in range(2, 1000))))
-    return directory() / next(name for name in names if name not in taken)
+    return FOLDER.new_path(f"{_short(caption or '') or 'tuning'}{_of(steps)}")
 
 
 def is_for(path: Path, steps: int) -> bool:
@@ -77,33 +74,13 @@ def chosen(name: str, key: RunKey, steps: int) -> tuple[Path, int]:
 def matching(key: RunKey, steps: int) -> tuple[Path, int] | None:
     """The state of this very tuning that is furthest, at most `steps`, and its steps. Damaged files are left out."""
     found = []
-    for path in _newest_first():
-        with _passed_over_when_damaged():
+    for path in FOLDER.newest_first():
+        with passed_over_when_damaged():
             theirs, done = tuning_state.read(path)
             if key.comparable(theirs) and done <= steps and not key.differences(theirs):
                 found.append((path, done))
     for path, done in sorted(found, key=lambda match: match[1], reverse=True):
-        with _passed_over_when_damaged():
+        with passed_over_when_damaged():
             safetensors_file.load(path)  # whole, by its checksum
             return path, done
     return None
-
-
-@contextlib.contextmanager
-def _passed_over_when_damaged():
-    try:
-        yield
-    except EI2Error as error:
-        logging.warning("EI²: %s", error)
-
-
-def prune() -> None:
-    """Keep the newest few."""
-    for path in _newest_first()[KEEP:]:
-        path.unlink(missing_ok=True)
-        logging.info("EI²: removed the old tuning state %s", path.name)
-
-
-def _newest_first() -> list[Path]:
-    paths = directory().glob(f"*{SUFFIX}") if directory().is_dir() else ()
-    return sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True)
