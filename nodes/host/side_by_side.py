@@ -4,13 +4,18 @@ Pillow alone, and nothing of ComfyUI, so that the programs beside the pack draw 
 """
 
 import textwrap
+import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
 
 LABEL = 176  # pixels for the words left of a row
 TEXT = 16  # pixels of a heading
 MOST_LINES = 6  # of a label: a whole caption may be wired into it
+# Of the system, in this order, for letters that Pillow's own font does not have: it knows ASCII and little more.
+FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf", "Arial.ttf", "msyh.ttc", "NotoSansCJK-Regular.ttc",
+         "PingFang.ttc", "Arial Unicode.ttf")  # fmt: skip
 
 
 def contact_sheet(
@@ -57,7 +62,7 @@ def label(text: str, width: int, height: int = 0, size: int = TEXT, margin: int 
     heading, _, rest = text.partition("\n")
     parts, y = [], margin
     for words, pixels, colour in ((heading, size, "black"), (rest, round(0.8 * size), "#555555")):
-        font = ImageFont.load_default(pixels)
+        words, font = readable(words, pixels)
         letters = max(4, int((width - 2 * margin) / font.getlength("n")))
         lines = textwrap.wrap(words, letters, max_lines=MOST_LINES, placeholder="...")
         parts.append(((margin, y), "\n".join(lines), colour, font))
@@ -67,3 +72,34 @@ def label(text: str, width: int, height: int = 0, size: int = TEXT, margin: int 
     for part in parts:
         draw.multiline_text(*part)
     return box
+
+
+def readable(text: str, pixels: int) -> tuple[str, ImageFont.FreeTypeFont]:
+    """The text, and a font that has all its letters; where no font has, the nearest letters of Pillow's own, or "?"."""
+    own = ImageFont.load_default(pixels)
+    for font in (own, *system_fonts(pixels)):
+        if all(has(font, letter) for letter in set(text)):
+            return text, font
+    return "".join(letter if has(own, letter) else nearest(own, letter) for letter in text), own
+
+
+@lru_cache(maxsize=8)
+def system_fonts(pixels: int) -> tuple[ImageFont.FreeTypeFont, ...]:
+    found = []
+    for name in FONTS:
+        try:
+            found.append(ImageFont.truetype(name, pixels))
+        except OSError:
+            continue
+    return tuple(found)
+
+
+def has(font: ImageFont.FreeTypeFont, letter: str) -> bool:
+    """Whether it draws the letter, and not the box that stands for all it does not have."""
+    return letter.isspace() or bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))
+
+
+def nearest(font: ImageFont.FreeTypeFont, letter: str) -> str:
+    """Without its accent, its raised form or its full width: 2 for ², e for é."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
+    return plain if plain and all(has(font, c) for c in plain) else "?"
