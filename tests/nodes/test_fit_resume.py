@@ -348,7 +348,9 @@ def test_a_full_disk_stops_nothing_and_does_not_hide_that_it_was_stopped(
         raise OSError("No space left on device")
 
     monkeypatch.setattr(safetensors_file, "save_file", full)
-    stopped(clip, monkeypatch, 2)
+    with caplog.at_level("INFO"):
+        stopped(clip, monkeypatch, 2)
+    assert "The atlas so far is kept" not in caplog.text and "No space left" in caplog.text
     assert "state of step 2 could not be kept" in caplog.text and "No space left" in caplog.text
     assert "Run again" not in caplog.text and list(states.iterdir()) == []
     work.clear()
