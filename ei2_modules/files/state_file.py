@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..errors import WeightsError
@@ -39,7 +40,7 @@ class StateFile:
         """Within it, what a file lacks or holds in another shape is a WeightsError."""
         try:
             yield
-        except WeightsError:
+        except (WeightsError, torch.cuda.OutOfMemoryError):  # the file is not to blame
             raise
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise WeightsError(

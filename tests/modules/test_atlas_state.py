@@ -142,10 +142,23 @@ def test_a_step_that_breaks_off_while_it_moves_is_known(film, monkeypatch):
     assert fit.moving
 
 
-def test_a_state_of_another_shape_is_refused(tmp_path, film):
-    state.save(tmp_path / "s", advanced(fresh(film), 2), "key", 0.0, True)
-    with pytest.raises(WeightsError, match="cannot be gone on from"):
-        again(tmp_path / "s", film, masks=0)
+def test_a_state_of_another_shape_is_refused(tmp_path, film, kept):
+    """Also one that would be stretched to this one's."""
+    path = tmp_path / "s"
+    path.write_bytes(kept)
+    tensors, metadata = safetensors_file.load(path)
+    plain = {name: text for name, text in metadata.items() if name != safetensors_file.CHECKSUM}
+    safetensors_file.save(path, tensors | {"first of affine 0": tensors["first of affine 0"][:1]}, plain)
+    with pytest.raises(WeightsError, match=r"cannot be gone on from \(a part is \(1, 2, 3\) and not \(5, 2, 3\)\)"):
+        again(path, film)
+
+
+def test_memory_that_runs_out_is_not_taken_for_damage(tmp_path, film, kept, monkeypatch):
+    (tmp_path / "s").write_bytes(kept)
+    error = torch.cuda.OutOfMemoryError("out of memory")
+    monkeypatch.setattr(state, "_put", lambda *a: (_ for _ in ()).throw(error))
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        again(tmp_path / "s", film)
 
 
 @pytest.mark.parametrize("number", range(12))

@@ -148,10 +148,11 @@ def test_flow_of_another_clip_is_refused(clip):
         fit(clip.images, flow=flow)
 
 
-def test_too_little_memory_is_said(clip, monkeypatch):
-    def fails(*args):
+@pytest.mark.parametrize("at", ["Fit.step", "flow_of", "Fit"])
+def test_too_little_memory_is_said(clip, monkeypatch, at):
+    def fails(*args, **options):
         raise comfy.model_management.OOM_EXCEPTION
 
-    monkeypatch.setattr(fit_run.Fit, "step", fails)
+    monkeypatch.setattr(f"{fit_run.__name__}.{at}", fails)
     with pytest.raises(EI2Error, match="Not enough memory on cpu to fit frames of 64x40"):
         fit(clip.images, mask=clip.mask)

@@ -1,6 +1,8 @@
 """A fit of an atlas goes on as if it had never been stopped, and the same one is not done twice."""
 
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import comfy.model_management
 import pytest
@@ -151,7 +153,20 @@ def raising(error):
     return function
 
 
-def test_the_same_is_not_fitted_twice(clip, monkeypatch, caplog, work):
+@pytest.fixture
+def slow(monkeypatch):
+    """Every look at the clock is a second later."""
+    clock = itertools.count()
+    monkeypatch.setattr(fit_states, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+
+def test_seconds_are_those_of_all_runs(clip, monkeypatch, slow, no_figures):
+    """One look at the beginning, one after each step, one before a save and one after it."""
+    stopped(clip, monkeypatch, 3)  # 0; 1, 2; 3
+    assert "4 steps in 5 s" in fit(clip)[5]  # 0; 1; 2
+
+
+def test_the_same_is_not_fitted_twice(clip, monkeypatch, caplog, work, slow):
     moves = watched_bar(monkeypatch)
     first = fit(clip)
     first_work, first_end = work.copy(), moves[-1]
@@ -160,7 +175,7 @@ def test_the_same_is_not_fitted_twice(clip, monkeypatch, caplog, work):
         again = fit(clip, max_frames=4, images=clip.images.clone())
     assert first_work == WHOLE and work == []
     assert same(first[0], again[0]) and all(map(torch.equal, first[1:5], again[1:5]))
-    assert first[5] == again[5], "the report too, to the seconds"
+    assert first[5] == again[5] and "4 steps in 5 s" in again[5], "the report too"
     assert moves == [first_end], "a full bar with the picture"
     assert "Already fitted: 4 steps of the same clip, masks, flow and options are in 4 frames of 64x40" in caplog.text
 
@@ -333,7 +348,9 @@ def test_a_full_disk_stops_nothing_and_does_not_hide_that_it_was_stopped(
         raise OSError("No space left on device")
 
     monkeypatch.setattr(safetensors_file, "save_file", full)
-    stopped(clip, monkeypatch, 2)
+    with caplog.at_level("INFO"):
+        stopped(clip, monkeypatch, 2)
+    assert "The atlas so far is kept" not in caplog.text and "No space left" in caplog.text
     assert "state of step 2 could not be kept" in caplog.text and "No space left" in caplog.text
     assert "Run again" not in caplog.text and list(states.iterdir()) == []
     work.clear()

@@ -44,8 +44,8 @@ class FitRun:
         h, w = job.frames.shape[-2:]
         mm.free_memory(4 * FLOATS * job.options.window * h * w, device)
         with torch.inference_mode(False):
-            self.fit = self._begun(device)
             try:
+                self.fit = self._begun(device)
                 with torch.enable_grad():
                     self.fit.run(self._after_step)
             except mm.OOM_EXCEPTION as error:
@@ -77,7 +77,7 @@ class FitRun:
     def _stopped(self) -> None:
         """Keep what is new, and say so. Never hides why it was stopped."""
         fit, states = self.fit, self.states
-        if fit.done == states.found:
+        if fit is None or fit.done == states.found:
             return
         states.save(fit)
         again = f"Stopped at step {fit.done} of {fit.steps}. Run again to go on at step {states.saved}. "
