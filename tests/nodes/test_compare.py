@@ -296,3 +296,15 @@ def test_a_name_from_another_node_is_checked_too(saved):
 def test_a_mode_is_checked_before_the_run():
     assert "mode is 'grid': it must be one of side by side" in compare.Compare.validate_inputs(mode="grid")
     assert compare.Compare.validate_inputs(mode=None, filename_prefix=None) is True  # from other nodes
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [("plain words 12", "plain words 12"), ("EI² café", "EI2 cafe"), ("一个 circle", "?? circle"), ("²", "2")],
+)
+def test_a_label_has_no_boxes_for_letters(monkeypatch, text, alone):
+    """A system font that has them, or the nearest of Pillow's own."""
+    shown, font = pictures.readable(text, 16)
+    assert all(pictures.has(font, letter) for letter in shown)
+    monkeypatch.setattr(pictures, "system_fonts", lambda pixels: ())
+    assert pictures.readable(text, 16)[0] == alone
