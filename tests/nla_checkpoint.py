@@ -1,6 +1,8 @@
-"""Small networks in the shape of Layered Neural Atlases, and the files that its published code would leave of them."""
+"""Small networks in the shape of Layered Neural Atlases, what they say by the published formulas, written out for one
+point at a time, and the files that its published code would leave of them."""
 
 import json
+import math
 
 import torch
 
@@ -56,6 +58,35 @@ def random_states(bend=0.2, gain=0.5, alpha=5, atlas=4):
         "alpha": opaque,
         "atlas": random_state(2, 3, atlas, layers=8, skips=(4, 7), gain=gain, seed=4),
     }
+
+
+def slow(state, point, frequencies=0, skips=()):
+    """What a network says of one point, a list of numbers; in float64."""
+    values = [float(v) for v in point]
+    if frequencies:
+        values = [f(v * 2**k * math.pi) for k in range(frequencies) for f in (math.sin, math.cos) for v in values]
+    first = values
+    for k in range(len(state) // 2):
+        if k > 0:
+            values = [max(v, 0.0) for v in values]
+        if k in skips:
+            values = values + first
+        rows, bias = state[f"hidden.{k}.weight"].double().tolist(), state[f"hidden.{k}.bias"].double().tolist()
+        values = [sum(a * v for a, v in zip(row, values, strict=True)) + b for row, b in zip(rows, bias, strict=True)]
+    return [math.tanh(v) for v in values]
+
+
+def slow_pixel(states, j, i, f, n, size, alpha=5, mapping=0):
+    """uv of both layers and alpha of pixel (j, i) of frame f."""
+    longer = max(size)
+    point = [j / (longer / 2) - 1, i / (longer / 2) - 1, f / (n / 2) - 1]
+    uv = [slow(states[name], point, mapping) for name in ("foreground", "background")]
+    return uv, 0.99 * (slow(states["alpha"], point, alpha)[0] + 1) / 2 + 0.001
+
+
+def slow_colour(states, uv, layer, atlas=4):
+    place = [0.5 * v + (0.5, -0.5)[layer] for v in uv]
+    return [(c + 1) / 2 for c in slow(states["atlas"], place, atlas, (4, 7))]
 
 
 def config_of(size, most=70, **changes):

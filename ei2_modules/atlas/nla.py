@@ -2,7 +2,7 @@
 
 Two map pixels (x, y, t) to the layers' planes, one tells alpha, and one holds both layers' pictures in two quadrants of
 its plane (paper, section 3). Everything but the coordinates is read off the shapes of the weights. nla_bake.py turns
-them into an atlas of ours, nla_file.py reads them; they are not trained here.
+them into an atlas of ours, nla_file.py reads them; only a benchmark trains them.
 """
 
 import math
@@ -85,7 +85,7 @@ class Network:
         for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             found = found.relu() if k else found
             if weight.shape[1] != found.shape[1]:  # a skip: the input again, behind what was made of it
-                found = torch.cat([found, first], dim=1)
+                found = torch.cat([found, first.detach()], dim=1)  # no gradient goes this way, as published
             found = torch.addmm(bias, found, weight.T)
         return found.tanh()
 

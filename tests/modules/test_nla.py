@@ -9,7 +9,7 @@ from ei2_modules.atlas import nla, nla_bake
 from ei2_modules.atlas.maps import Maps
 from ei2_modules.atlas.nla import SIDES, Network, Networks
 
-from ..nla_checkpoint import random_state, random_states
+from ..nla_checkpoint import random_state, random_states, slow, slow_colour, slow_pixel
 
 LANDSCAPE, PORTRAIT, FRAMES = (40, 64), (48, 32), 3
 
@@ -22,35 +22,6 @@ def rough_states():
 
 def networks_of(states):
     return Networks(**{name: Network.of(states[name], *sides) for name, sides in SIDES.items()})
-
-
-def slow(state, point, frequencies=0, skips=()):
-    """What a network says of one point, a list of numbers; in float64."""
-    values = [float(v) for v in point]
-    if frequencies:
-        values = [f(v * 2**k * math.pi) for k in range(frequencies) for f in (math.sin, math.cos) for v in values]
-    first = values
-    for k in range(len(state) // 2):
-        if k > 0:
-            values = [max(v, 0.0) for v in values]
-        if k in skips:
-            values = values + first
-        rows, bias = state[f"hidden.{k}.weight"].double().tolist(), state[f"hidden.{k}.bias"].double().tolist()
-        values = [sum(a * v for a, v in zip(row, values, strict=True)) + b for row, b in zip(rows, bias, strict=True)]
-    return [math.tanh(v) for v in values]
-
-
-def slow_pixel(states, j, i, f, n, size, alpha=5, mapping=0):
-    """uv of both layers and alpha of pixel (j, i) of frame f."""
-    longer = max(size)
-    point = [j / (longer / 2) - 1, i / (longer / 2) - 1, f / (n / 2) - 1]
-    uv = [slow(states[name], point, mapping) for name in ("foreground", "background")]
-    return uv, 0.99 * (slow(states["alpha"], point, alpha)[0] + 1) / 2 + 0.001
-
-
-def slow_colour(states, uv, layer, atlas=4):
-    place = [0.5 * v + (0.5, -0.5)[layer] for v in uv]
-    return [(c + 1) / 2 for c in slow(states["atlas"], place, atlas, (4, 7))]
 
 
 def some_pixels(size, step=5):
@@ -78,6 +49,16 @@ def test_a_network_says_what_the_formulas_say(frequencies, skips):
     expected = torch.tensor([slow(state, point, frequencies, skips) for point in points.tolist()])
     assert (network.frequencies, network.width, len(network.weights)) == (frequencies, 16, 5)
     assert torch.allclose(network(points), expected, atol=1e-3 if frequencies == 10 else 1e-5)  # sines of 1600
+
+
+def test_no_gradient_goes_through_a_skip():
+    """Here nothing else tells the points: what comes out depends on them, and its slope says not."""
+    state = random_state(3, 2, 1, layers=3, skips=(1,), seed=7)
+    state["hidden.0.weight"].zero_()
+    points = torch.rand(6, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    found = Network.of(state, 3, 2)(points)
+    found.sum().backward()
+    assert found.std(0).min() > 0 and points.grad.abs().max() == 0
 
 
 def test_maps_are_the_networks(both, states):
