@@ -4,6 +4,7 @@ from .aggregate_atlas import AggregateAtlas, RenderAtlas
 from .atlas_files import LoadAtlas, SaveAtlas
 from .attention_control import AttentionControl, EditGuider
 from .attention_maps import AttentionMaps
+from .carry_key_frame import CarryKeyFrame
 from .compare import Compare
 from .demo_model import DemoClip, LoadDemoModel
 from .edit_atlas import InspectAtlas, ReplaceAtlas
@@ -55,6 +56,7 @@ NODES = [
     AggregateAtlas,
     RenderAtlas,
     ImportNLA,
+    CarryKeyFrame,
 ]
 
 

@@ -82,6 +82,7 @@ class Method:
     change: dict = field(default_factory=dict)
     inversion: str = ""  # the text of the inversion, where the method itself says; else that of the settings
     null_text: dict | None = None  # of Null-Text Inversion, where the source is under null text
+    key_frame: bool = False  # carried through the clip in edits of shape, inside the true masks, and sampled again
 
 
 BY_KIND = "by kind"  # of the edit
@@ -114,6 +115,7 @@ METHODS = {
     "per-frame + control": Method("custom", attention="per-frame", temporal="none", tuned=False, control=BY_KIND),
     "EI² untuned": Method("EI²", tuned=False),
     "EI² untuned + control": Method(**UNTUNED),
+    "EI² untuned + control, key frame": Method(**UNTUNED, key_frame=True),
     "EI² + control": Method("EI²", control=BY_KIND),
     "Video-P2P": Method("Video-P2P", control="Video-P2P", inversion="caption", null_text=PUBLISHED),
     "vid2vid-zero": Method("vid2vid-zero", tuned=False, control="vid2vid-zero", inversion="empty", null_text=ZERO),
@@ -127,8 +129,8 @@ METHODS = {
     "control by own prediction": Method(**UNTUNED, change={"source": "own prediction"}),
 }
 CONTROLLED = (
-    "EI² untuned", "per-frame + control", "EI² untuned + control", "EI² + control", "vid2vid-zero", "FateZero",
-    "Video-P2P",
+    "EI² untuned", "per-frame + control", "EI² untuned + control", "EI² untuned + control, key frame", "EI² + control",
+    "vid2vid-zero", "FateZero", "Video-P2P",
 )  # fmt: skip
 ABLATED = ("EI² untuned + control", *(name for name in METHODS if name.startswith("control ")))
 MODULES = tuple(

@@ -20,8 +20,8 @@ from .cases import BY_KIND, KIND_OF, KINDS, METHODS, Case, Settings
 from .measures import Truth, covariate_shift, measure
 
 demo_model, keys, sampling = (pack(f"nodes.host.{name}") for name in ("demo_model", "inflating.keys", "sampling.run"))
-inflate_unet, one_shot_tune, null_text, sampler = (
-    pack(f"nodes.{name}") for name in ("inflate_unet", "one_shot_tune", "null_text", "sampler")
+inflate_unet, one_shot_tune, null_text, sampler, carry_key_frame = (
+    pack(f"nodes.{name}") for name in ("inflate_unet", "one_shot_tune", "null_text", "sampler", "carry_key_frame")
 )
 inflating, record, guider, prompt_edit = (
     pack(f"nodes.host.{name}")
@@ -35,6 +35,7 @@ contact_sheet = pack("nodes.host.side_by_side").contact_sheet
 schedule, unet = pack("ei2_modules.diffusion.schedule"), pack("nodes.host.inflating.unet")
 
 _truth = cache(Truth)  # the same for every method and seed
+AGAIN = 0.4  # strength of the pass after a key frame was carried
 PROBE_STEPS = 2  # of the inversion in which temporal modules are watched: timesteps 1 and 501
 
 
@@ -53,7 +54,7 @@ class Editor:
 
     def run(self, case: Case, name: str, seed: int, settings: Settings, pictures: Path | None = None) -> dict:
         """Everything there is to say about one method on one clip; the edited clips are saved if asked for."""
-        images, _ = scenes.render(list(case.clip))
+        images, masks = scenes.render(list(case.clip))
         latents = self.vae.encode(images)
         method = METHODS[name]
         model, made = self.made(case.clip, case.caption, name, seed, settings.steps, settings.learning_rate)
@@ -75,6 +76,9 @@ class Editor:
         result["peak_mib"] = _peak()
         result["autoencoder_db"] = _mean_psnr(self.decode(latents), images)
         decoded = {kind: self.decode(clip) for kind, clip in clips.items()}
+        if method.key_frame:
+            prompt = case.prompt("shape", settings.weight)
+            decoded["shape"] = self.carried(model, decoded["shape"], images, masks, prompt, settings)
         result["reconstruction_db"] = _mean_psnr(decoded["reconstruction"], images)
         result["edits"] = {kind: measure(decoded[kind], _truth(case.clip, case.edits[kind])) for kind in KINDS}
         if pictures:
@@ -129,6 +133,17 @@ class Editor:
             control = guider.Control(edit, replace(options, **method.change), null_text=fitted)
         execute = sampler.EI2Sampler.execute
         return execute(model, positive, self.nothing, latent, cfg, 0, 0.0, control=control).args[0]["samples"]
+
+    def carried(self, model, edited, images, masks, prompt: str, settings: Settings):
+        """The second pass of an edit of shape: a frame that is carried through the clip, and sampled again."""
+        clip = carry_key_frame.CarryKeyFrame.execute(edited, images, masks, -1, 0.05).args[0]
+        latents, text = self.vae.encode(clip), self.encode(prompt)
+        grid, trajectory = self.grid(settings.ddim_steps), Trajectory(0)
+        noise, _ = sampling.invert(model, latents, text, grid, 0, _silent, trajectory)
+        latent = self.record(model, latents, noise, text, grid, trajectory)
+        execute = sampler.EI2Sampler.execute
+        again = execute(model, text, self.nothing, latent, settings.guidance, 0, 0.0, strength=AGAIN).args[0]
+        return self.decode(again["samples"])
 
     def decode(self, latents):
         return self.vae.decode(latents).float().clamp(0, 1)

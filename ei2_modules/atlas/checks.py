@@ -29,7 +29,7 @@ def checked_frames(frames: Tensor, most: int) -> Tensor:
     return frames
 
 
-def checked_mask(mask: Tensor, frames: Tensor, name: str = "mask") -> Tensor:
+def fitted_mask(mask: Tensor, frames: Tensor, name: str = "mask") -> Tensor:
     """A mask (1 or n, h, w) for frames (n, 3, h, w), as (n, 1, h, w) of the same size. Raises EI2Error.
 
     Another size is taken if its sides have the same ratio: masks are often drawn on a smaller clip.
@@ -42,6 +42,13 @@ def checked_mask(mask: Tensor, frames: Tensor, name: str = "mask") -> Tensor:
     mask = mask.float().nan_to_num(0).clamp(0, 1)[:, None]
     if tuple(mask.shape[-2:]) != (h, w):
         mask = torch.nn.functional.interpolate(mask, (h, w), mode="bilinear", align_corners=False)
+    return mask.expand(n, -1, -1, -1)
+
+
+def checked_mask(mask: Tensor, frames: Tensor, name: str = "mask") -> Tensor:
+    """As `fitted_mask`, of a layer: it is seen in most frames, and leaves something for the background."""
+    one_for_all, mask = len(mask) == 1, fitted_mask(mask, frames, name)
+    mask = mask[:1] if one_for_all else mask
     empty = [t for t, one in enumerate(mask) if not (one > 0.5).any()]
     if len(empty) > EMPTY_SHARE * len(mask):
         raise EI2Error(
@@ -51,7 +58,7 @@ def checked_mask(mask: Tensor, frames: Tensor, name: str = "mask") -> Tensor:
     share = (mask > 0.5).float().mean().item()
     if share > NEARLY_ALL:
         raise EI2Error(f"{name} covers {share:.0%} of the picture: nothing is left for the background. Leave it out.")
-    return mask.expand(n, -1, -1, -1)
+    return mask.expand(len(frames), -1, -1, -1)
 
 
 def checked_clip(frames: Tensor, shape: tuple[int, int, int], clip: str) -> Tensor:

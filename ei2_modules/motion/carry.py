@@ -1,8 +1,8 @@
 """The object of one edited frame, carried through its clip along the motion that the source's object has.
 
-An edit that changes a shape draws it anew in every frame, and no two are quite alike. Here one frame's drawing takes the
-place of the others: it is moved, turned and scaled as the source's object is, by a similarity that is fitted to the
-flow inside the object's mask.
+An edit that changes a shape draws it anew in every frame, and no two are quite alike. Here one frame's drawing takes
+the place of the others, moved, turned and scaled as the source's object is: by a similarity that begins with the flow
+inside the object's mask, or with the mask alone, and is refined on the pixels of both frames (Gauss and Newton).
 """
 
 import torch
@@ -16,30 +16,102 @@ ROUNDS = 6  # of reweighting
 SPREAD, LEAST = 1.5, 0.25  # an outlier is so many median residuals away, and a quarter pixel at least
 TRUSTED = 0.05  # of the greatest weight, from which on a pixel counts for the median
 FLAT = 1e-6  # weight of a pixel without any edge: where there are none, all count alike
+BLURS = (4, 2, 1)  # times the picture is blurred before it is aligned, coarse first
+ALIGNING = 10  # steps of Gauss and Newton for each
+DAMPING = 1e-3
+UNTURNED = 0.003  # how much no turn is believed, beside what the pixels say of the size
+MARGIN = 0.02  # of the longer side, around the mask, whose pixels are aligned: edges lie there
 
 
 def motions(frames: Tensor, masks: Tensor, flow: Flow) -> Tensor:
     """(n, 3, 3): where the pixels (x, y, 1) of the object in each frame are in the first one.
 
-    frames (n, 3, h, w), masks (n, 1, h, w) in 0..1, and the flow of the frames. Flow is right at edges, so pixels count
-    by their squared gradient. Across frames whose mask is empty the object moves as the middle of its mask does.
+    frames (n, 3, h, w), masks (n, 1, h, w) in 0..1, and the flow of the frames. Across frames whose mask is empty the
+    object moves as the middle of its mask does.
     """
-    edges = sum(part.square().sum(1) for part in torch.gradient(frames, dim=(2, 3)))
-    places = torch.stack(_axes(frames), dim=-1)  # (h, w, 2)
+    pictures = torch.cat([frames, masks], dim=1)  # where a mask stands for all frames, it says nothing of motion
+    pictures = frames if (masks == masks[:1]).all() else pictures
     found, seen = [torch.eye(3)] * len(frames), None
     for t, mask in enumerate(masks[:, 0] > 0.5):
         if not mask.any():
             continue
         if seen is not None:
-            points, last = places[mask], places[masks[seen, 0] > 0.5]
+            starts = [by_mask(mask, masks[seen, 0] > 0.5)]
             if seen == t - 1:
-                targets = points + flow.backward[t - 1][:, mask].T
-                step = robust_similarity(points, targets, edges[t][mask] + FLAT)
-            else:
-                step = torch.cat([torch.eye(2), (last.mean(0) - points.mean(0))[:, None]], dim=1)
+                starts.append(by_flow(frames[t], mask, flow.backward[t - 1]))
+            tried = [aligned(pictures[t], pictures[seen], masks[t], start) for start in starts]
+            step, _ = min(tried, key=lambda one: one[1])
             found[t] = found[seen] @ torch.cat([step, torch.tensor([[0.0, 0.0, 1.0]])])
         seen = t
     return torch.stack(found)
+
+
+def by_mask(mask: Tensor, other: Tensor) -> Tensor:
+    """(2, 3): from one mask (h, w) bool to the other, by their middles and sizes."""
+    points, targets = (one.nonzero().flip(1).float() for one in (mask, other))
+    scale = (len(targets) / len(points)) ** 0.5
+    turn = scale * torch.eye(2)
+    return torch.cat([turn, (targets.mean(0) - scale * points.mean(0))[:, None]], dim=1)
+
+
+def by_flow(frame: Tensor, mask: Tensor, flow: Tensor) -> Tensor:
+    """(2, 3): fitted to the flow (2, h, w) inside the mask, pixels counting by their edges: flow is right there."""
+    edges = sum(part.square().sum(0) for part in torch.gradient(frame.mean(0, keepdim=True), dim=(1, 2)))
+    points = torch.stack(_axes(frame), dim=-1)[mask]
+    return robust_similarity(points, points + flow[:, mask].T, edges[mask] + FLAT)
+
+
+def aligned(picture: Tensor, other: Tensor, mask: Tensor, start: Tensor) -> tuple[Tensor, float]:
+    """(the similarity (2, 3) from `start` on that takes a picture's object to the other's, mean squared error).
+
+    picture, other (c, h, w), mask (1, h, w) in 0..1 of the picture's object.
+    """
+    inside = grown(mask, MARGIN)[0] > 0.5
+    points = torch.stack(_axes(picture), dim=-1)[inside]
+    found, middle = start, points.mean(0)
+    for blur in BLURS:
+        here, there = (blurred(one, blur) for one in (picture, other))
+        slopes = torch.cat(torch.gradient(there, dim=(2, 1)))  # along x, then y
+        for _ in range(ALIGNING):
+            at = points @ found[:, :2].T + found[:, 2]
+            values, slope = sampled(there, at), sampled(slopes, at)
+            error = here[:, inside] - values  # (c, p)
+            change = _newton(error, slope.view(2, *error.shape), points - middle, found[1, 0])
+            change[:, 2] -= change[:, :2] @ middle
+            found = found + change
+    return found, (here[:, inside] - sampled(there, points @ found[:, :2].T + found[:, 2])).square().mean().item()
+
+
+def _newton(error: Tensor, slope: Tensor, points: Tensor, turned: Tensor) -> Tensor:
+    """(2, 3): what is added to a similarity about the middle of points (p, 2): errors (c, p), slopes (2, c, p).
+
+    turned: its turn so far, which is drawn towards none: of a plain disc nothing else says how it turns.
+    """
+    (x, y), (dx, dy) = points.T, slope
+    columns = torch.stack([dx * x + dy * y, dy * x - dx * y, dx, dy]).flatten(1)  # of a, b and the shift
+    spread = (SPREAD * error.abs().mean()).clamp(min=1e-3)
+    weight = (1 / (1 + (error / spread).square()).square()).flatten()
+    normal = (columns * weight) @ columns.T
+    right = (columns * weight) @ error.flatten()
+    prior = UNTURNED * normal[0, 0]
+    normal = normal + torch.diag(DAMPING * normal.diag() + 1e-9)
+    normal[1, 1] += prior
+    right[1] -= prior * turned
+    a, b, shift_x, shift_y = torch.linalg.solve(normal, right)
+    return torch.stack([torch.stack([a, -b, shift_x]), torch.stack([b, a, shift_y])])
+
+
+def sampled(picture: Tensor, at: Tensor) -> Tensor:
+    """(c, h, w) at places (p, 2) in pixels -> (c, p); beyond the border it goes on as there."""
+    size = at.new_tensor([picture.shape[2], picture.shape[1]])
+    places = (2 * at + 1) / size - 1
+    return F.grid_sample(picture[None], places[None, None], padding_mode="border", align_corners=False)[0, :, 0]
+
+
+def blurred(picture: Tensor, times: int) -> Tensor:
+    for _ in range(times):
+        picture = F.avg_pool2d(F.pad(picture[None], (1,) * 4, mode="replicate"), 3, 1)[0]
+    return picture
 
 
 def robust_similarity(points: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
@@ -95,6 +167,17 @@ def most_typical(edited: Tensor, masks: Tensor, motions: Tensor, grow: float) ->
     seen = [t for t, mask in enumerate(masks) if (mask > 0.5).any()]
     differences = [(carried(edited, masks, motions, t, grow) - edited).abs().mean().item() for t in seen]
     return seen[differences.index(min(differences))]
+
+
+def described(motions: Tensor) -> str:
+    """How the object moves from the first frame to the last, in words."""
+    last = torch.linalg.inv(motions[-1])
+    scale = last[:2, :2].det().clamp(min=0).sqrt()
+    turn = torch.rad2deg(torch.atan2(last[1, 0], last[0, 0]))
+    return (
+        f"From the first frame to the last the object turns by {turn:.0f} degrees (clockwise) and becomes "
+        f"{scale:.2f} times as large."
+    )
 
 
 def _axes(frames: Tensor) -> tuple[Tensor, Tensor]:

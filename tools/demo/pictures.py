@@ -46,6 +46,7 @@ ALONE = (  # in no template, or muted
     "EI2AggregateAtlas",
     "EI2RenderAtlas",
     "EI2ImportNLA",
+    "EI2CarryKeyFrame",
 )
 
 

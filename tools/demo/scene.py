@@ -30,6 +30,7 @@ MORE_EDITS = {  # kind of Attention Control, and what the clip shall show
     "style edit": ("style", "a red circle moving on a blue background at night"),
 }
 BRANCH = ("EI2Sampler", "VAEDecode", "EI2VideoMetrics")
+SHOWN = ("EI2VideoMetrics", "SaveImage")
 MOST_FRAMES = 64
 RATE, SECONDS = 8, 5  # frames a second of the video, and how long it plays at least
 
@@ -55,7 +56,10 @@ def make_prompt(options, server: Server) -> dict:
     inverted = find(template, "EI2InvertVideo")["positive"]  # only the same text leads back
     prompt |= branch(template, "reconstruction", positive=inverted, cfg=1.0, control=None) | saved(name, decoder)
     for name, (kind, text) in more.items():
-        prompt |= further_edit(template, name, kind, text)
+        if kind == "shape":
+            prompt |= carried_edit(template, name, text)
+        else:
+            prompt |= further_edit(template, name, kind, text)
     return prompt
 
 
@@ -82,6 +86,24 @@ def further_edit(template: dict, name: str, kind: str, text: str) -> dict:
     chosen = {**find(template, "EI2AttentionControl"), "kind": kind, "prompt_edit": [words, 2]}
     nodes = {words: node("EI2PromptEdit", name, **edit), control: node("EI2AttentionControl", name, **chosen)}
     return nodes | branch(template, name, positive=[words, 1], control=[control, 0])
+
+
+def carried_edit(template: dict, name: str, text: str) -> dict:
+    """An edit of shape: one frame of it is carried through the clip, and sampled again from part of the way."""
+    first = f"{name}, first pass"
+    ids = {kind: find_id(template, kind) for kind in ("EI2DemoClip", "VAEEncode", "EI2InvertVideo")}
+    carry = {"images": [f"{first} VAEDecode", 0], "source": [ids["EI2DemoClip"], 0], "mask": [ids["EI2DemoClip"], 2]}
+    encode = find(template, "VAEEncode") | {"pixels": [f"{name} carried", 0]}
+    invert = find(template, "EI2InvertVideo") | {"latents": [f"{name} latents", 0], "positive": [f"{first} words", 1]}
+    again = {"positive": [f"{first} words", 1], "latent": [f"{name} inverted", 0], "strength": 0.4, "control": None}
+    nodes = {i: n for i, n in further_edit(template, first, "shape", text).items() if n["class_type"] not in SHOWN}
+    return {
+        **nodes,
+        f"{name} carried": node("EI2CarryKeyFrame", name, **carry, key_frame=-1, grow=0.05),
+        f"{name} latents": node("VAEEncode", name, **encode),
+        f"{name} inverted": node("EI2InvertVideo", name, **invert),
+        **branch(template, name, **again),
+    }
 
 
 def node(class_type: str, title: str, **inputs) -> dict:
