@@ -72,10 +72,12 @@ def test_no_node_is_missing_or_changed(page, workflow):
 
 
 def test_no_two_nodes_overlap(page):
-    boxes = page.evaluate("app.graph._nodes.map(n => [n.title, ...n.boundingRect])")
-    for i, (name, x, y, w, h) in enumerate(boxes):
-        for other, x2, y2, w2, h2 in boxes[:i]:
-            assert x >= x2 + w2 or x2 >= x + w or y >= y2 + h2 or y2 >= y + h, f"{name} lies over {other}"
+    assert editor.overlaps(page) == []
+    editor.use_nodes_2(page, True)
+    drawn = page.locator("[data-node-id]").count()
+    found = editor.overlaps(page)
+    editor.use_nodes_2(page, False)
+    assert drawn and found == []
 
 
 def test_run_by_clicking(page, template):

@@ -17,7 +17,9 @@ def run(server, tmp_path, *arguments):
     """(what the demo reports, the stages it timed, what it ran)."""
     chosen = options.parse(["--frames", "3", "--steps", "2", "--out", str(tmp_path), *arguments])
     prompt = scene.make_prompt(chosen, server)
-    find(prompt, "EI2InvertVideo")["steps"] = 3
+    for node in prompt.values():
+        if node["class_type"] == "EI2InvertVideo":
+            node["inputs"]["steps"] = 3
     seconds = {}
     with Watcher(prompt, seconds) as watcher:
         outputs = server.run(prompt, watcher)

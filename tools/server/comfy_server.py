@@ -26,8 +26,9 @@ ENDS = ("execution_success", "execution_error", "execution_interrupted")  # even
 class Server(Client):
     """`with Server(folder) as server`: started on entry, stopped on exit. Everything it writes is below `folder`."""
 
-    def __init__(self, folder: Path, port: int = 0):
-        self.port = port or free_port()
+    def __init__(self, folder: Path, port: int = 0, arguments: tuple[str, ...] = ()):
+        """arguments: more of ComfyUI's own."""
+        self.port, self.arguments = port or free_port(), arguments
         super().__init__(f"http://127.0.0.1:{self.port}", timeout=120)
         self.folder = folder.resolve()
         self.log = self.folder / "server.log"
@@ -58,7 +59,7 @@ class Server(Client):
         arguments += ["--preview-method", "latent2rgb"]
         if not torch.cuda.is_available():
             arguments += ["--cpu", "--use-pytorch-cross-attention"]
-        return arguments
+        return [*arguments, *self.arguments]
 
     def stop(self) -> None:
         self.process.terminate()

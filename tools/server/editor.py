@@ -116,6 +116,33 @@ TITLE_OF = """title => {
 }"""
 
 
+def boxes(page: Page) -> list[tuple]:
+    """(title, left, top, width, height) of every node as drawn, on the canvas or in HTML, in the units of the graph."""
+    return page.evaluate(BOXES)
+
+
+BOXES = """() => {
+  const scale = app.canvas.ds.scale, found = {};
+  for (const n of app.graph._nodes) found[n.id] = [n.title, ...n.boundingRect];
+  for (const drawn of document.querySelectorAll("[data-node-id]")) {
+    const {x, y, width, height} = drawn.getBoundingClientRect(), id = drawn.dataset.nodeId;
+    if (id in found) found[id] = [found[id][0], ...[x, y, width, height].map(v => v / scale)];
+  }
+  return Object.values(found);
+}"""
+
+
+def overlaps(page: Page) -> list[tuple[str, str]]:
+    """The titles of nodes that lie over each other, by more than a pixel."""
+    found, seen = [], []
+    for name, x, y, w, h in boxes(page):
+        for other, x2, y2, w2, h2 in seen:
+            if min(x + w, x2 + w2) - max(x, x2) > 1 and min(y + h, y2 + h2) - max(y, y2) > 1:
+                found.append((other, name))
+        seen.append((name, x, y, w, h))
+    return found
+
+
 def picture(page: Page, path: Path, node_type: str | None = None) -> None:
     """The graph alone, as large as the window allows; or the first node of a type, in its real size or smaller."""
     page.evaluate("app.extensionManager.focusMode = true")
