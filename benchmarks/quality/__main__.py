@@ -68,6 +68,7 @@ def parse() -> argparse.Namespace:
     options.add_argument("--seeds", type=int, help="seeds of a clip")
     options.add_argument("--clips", type=int, help="only the first so many")
     options.add_argument("--clip-seed", type=int, default=q.CLIP_SEED)
+    options.add_argument("--methods", nargs="+", choices=q.METHODS, metavar="METHOD", help="of the part, only these")
     options.add_argument("--workers", type=int, default=1 if torch.cuda.is_available() else os.cpu_count())
     values = parse_command_line(options, as_json=False)
     values.threads = max(1, values.threads // values.workers)

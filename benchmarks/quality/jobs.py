@@ -32,6 +32,7 @@ def jobs(values, part: str) -> list[dict]:
         for seed in range(33, 33 + seeds)
         for case in cases[:clips]
         for name, chosen in variants
+        if name in (values.methods or q.METHODS)
         if seed == 33 or q.METHODS[name].tuned  # without tuning there is nothing that a seed changes
     ]
 

@@ -7,7 +7,8 @@ the UNet; control adds one over the source, so about 1.5 is what counting says. 
 in every step; a kind of edit takes its shares of the steps. Modes take turns; figures are means over the steps of a run
 but the first, medians over rounds. "counted" is the ratio of floating-point operations, "passes" over the clip a step.
 keeps: MiB that a step takes of its source, at most; over: MiB at the peak of a run beyond the plain one's; grows: KiB
-that are more in use at the end of the last step than at that of the one before.
+that are more in use at the end of the last step than at that of the one before. Null-Text Inversion is run
+once, with two steps.
 """
 
 import argparse
@@ -106,6 +107,15 @@ def rows_of(case: steps.Case, names: list[str], number: int, rounds: int) -> lis
     ]  # fmt: skip
 
 
+def null_text(case: steps.Case, updates: int, plain: float) -> dict[str, float]:
+    """Of a step of Null-Text Inversion, with sampling before and after: seconds, over the plain step's, and counted."""
+    number, began = 2, report.now()
+    with flops.counter() as counter:
+        steps.null_text(case, number, updates)
+    took, flop = (report.now() - began) / number, counter.get_total_flops() / number
+    return {"s": took, "/ plain": took / plain, "counted": flop / count(case, PLAIN, 2).flop}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--model", choices=MODELS, default="sd15")
@@ -115,15 +125,23 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=1)
     options.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS)[:4], help="of edits")
     options.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    options.add_argument("--updates", type=int, default=10, help="a step of Null-Text Inversion makes; 0: leave it out")
     values = report.parse(options)
     with torch.inference_mode():
         base, text = MODELS[values.model](PRECISIONS[values.precision])
         clip = base_models.clip(values.frames, values.latent, values.latent)["samples"]
         case = steps.Case.inflated(base, clip, text=text)
         rows = rows_of(case, [EVERYTHING, *values.kinds], values.steps, values.rounds)
+        found = null_text(case, values.updates, rows[0]["s"]) if values.updates else None
     side = values.latent * 8
     what = f"{values.frames} frames of {side}x{side}, guidance {steps.GUIDANCE}, {values.steps} steps of a run counted"
-    report.publish(rows, values, (f"{what}, random weights of {values.model}, {values.precision}",))
+    notes = [f"{what}, random weights of {values.model}, {values.precision}"]
+    if found:
+        notes.append(
+            f"Null-Text Inversion, {values.updates} updates a step: {found['s']:.3g} s a step, "
+            f"{found['/ plain']:.3g} times the plain one's; by counting {found['counted']:.3g}"
+        )
+    report.publish(rows, values, tuple(notes))
 
 
 if __name__ == "__main__":

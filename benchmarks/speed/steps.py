@@ -18,6 +18,12 @@ config, patch = pack("ei2_modules.config"), pack("nodes.host.inflating.inflate")
 sampling, schedule = pack("nodes.host.sampling.run"), pack("ei2_modules.diffusion.schedule")
 guiding, unet = pack("nodes.host.control.guider"), pack("nodes.host.inflating.unet")
 ControlOptions = pack("ei2_modules.attention.control.options").ControlOptions
+record, null_text_job = (pack(f"nodes.host.{name}") for name in ("sampling.record", "null_text.job"))
+Trajectory, NullTextRun = (
+    pack("nodes.host.sampling.trajectory").Trajectory,
+    pack("nodes.host.null_text.run").NullTextRun,
+)
+NullTextOptions = pack("ei2_modules.diffusion.null_text").NullTextOptions
 tuning, Texts = pack("nodes.host.tuning.run"), pack("nodes.host.conditioning").Texts
 
 GUIDANCE = 7.5
@@ -78,6 +84,22 @@ def controlled(case: Case, steps: int, after: Callable, options=EVERYTHING) -> N
         guiding.SourceClip(case.schedule(steps), case.noisy(steps)),
     )
     _sample(case, steps, after, guiding.ControlledGuider(case.model, spec, control, clip))
+
+
+def null_text(case: Case, steps: int, updates: int) -> None:
+    """Null-Text Inversion of the clip, with no early stop: sampled, fitted, and sampled again."""
+    inflated, grid = patch.inflated_of(case.model, "this benchmark"), case.schedule(steps)
+    trajectory = Trajectory(0)
+    for latents in case.noisy(steps):
+        trajectory.append(latents)
+    inversion = record.Inversion(steps, grid.sigma_end, inflated.spec.prediction, inflated.fingerprint, trajectory)
+    noise = case.model.model.process_latent_out(case.noisy(steps)[-1])
+    latent = record.with_inversion({"samples": case.clip}, noise, inversion)
+    options = NullTextOptions(updates, stop=0.0)
+    job = null_text_job.make_job(
+        case.model, latent, case.text, case.text, GUIDANCE, options, decoupled=True, last_half=False
+    )
+    NullTextRun(job).execute()
 
 
 def differences(run: Run, steps: int, read: Callable[[], Figure]) -> list[Figure]:

@@ -64,3 +64,11 @@ def test_what_is_taken_is_counted_once(monkeypatch):
     assert found == [4 * (16 + 4)]
     control.guiding.Editing(step)
     assert len(found) == 1
+
+
+def test_null_text_is_counted_in_passes(case):
+    """An update is a pass forward and one back, of about twice its operations, over half of what a plain step sees."""
+    with torch.inference_mode():
+        one, three = (control.null_text(case, updates, plain=1.0)["counted"] for updates in (1, 3))
+    assert 0.8 < (three - one) / 2 < 2.0
+    assert one > 2  # sampled before and after

@@ -123,7 +123,7 @@ def test_a_line_cut_short_is_left_out(tmp_path):
 def test_methods_differ_and_name_what_the_nodes_know():
     made = [
         (InflateOptions.from_mode(m.mode, m.attention, m.temporal, coarse_ratio=m.ratio, stam_init=m.init),
-         m.tuned, m.control, *m.change.items())
+         m.tuned, m.control, m.key_frame, *m.change.items())
         for m in METHODS.values()
     ]  # fmt: skip
     assert len(set(made)) == len(made)
