@@ -1,3 +1,3 @@
 """The EI² method in plain PyTorch: nothing here knows ComfyUI."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

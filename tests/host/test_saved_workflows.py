@@ -13,6 +13,8 @@ from tools.demo import video_files
 from tools.demo.template_files import SMALL
 from tools.server import api_prompt, editor
 
+from .test_editor import CHANGES
+
 SAVED = Path(__file__).with_name("saved")
 FILES = {str(path.relative_to(SAVED).with_suffix("")): path for path in sorted(SAVED.glob("*/*.json"))}
 STRIPPED = {"00_demo_model without the newest inputs": ROOT / "workflows" / "00_demo_model.json"}
@@ -86,16 +88,18 @@ def test_it_opens_with_its_values(name, opened, workflows, nodes):
 
 def test_there_are_new_widgets(opened, workflows):
     """Without any, the test above would say nothing of defaults."""
-    for name, workflow in workflows.items():
-        new = [w for n in ours(workflow) for w in opened[name][1][str(n["id"])] if w not in saved_values(n)]
-        assert "window" in new, name
+    for name in ("0.1.0/01_first_edit", *STRIPPED):
+        nodes, values = ours(workflows[name]), opened[name][1]
+        assert "preset" in [w for n in nodes for w in values[str(n["id"])] if w not in saved_values(n)], name
 
 
 @pytest.mark.parametrize("name", FILES | STRIPPED)
 def test_it_runs(name, server, workflows):
     prompt = api_prompt.to_prompt(workflows[name], server.request("/object_info"))
+    changes = CHANGES.get(Path(name).name, SMALL)
     for node in prompt.values():
-        node["inputs"].update(SMALL.get(node["class_type"], {}))
+        node["inputs"].update(changes.get(node["class_type"], {}))
     outputs = server.run(prompt)
     (saved,) = outputs[api_prompt.find_id(prompt, "SaveVideo")]["images"]
-    assert [frame.size for frame in video_files.read(server.output(saved))] == [(64, 64)] * 2
+    frames = changes["EI2DemoClip"]["frames"]
+    assert [frame.size for frame in video_files.read(server.output(saved))] == [(64, 64)] * frames
