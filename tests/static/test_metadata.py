@@ -201,7 +201,12 @@ def test_a_blueprint_is_one_node(path):
 
 # Workflows as a version shipped them; tests/host/test_saved_workflows.py opens and runs them.
 SAVED = "tests/host/saved"
-RELEASED = {"0.1.0/01_first_edit.json": "f71b4fe6240e8cdb5f2685376351257f0a911b126d9851ffc3364e086e647f8e"}
+RELEASED = {
+    "0.1.0/01_first_edit.json": "f71b4fe6240e8cdb5f2685376351257f0a911b126d9851ffc3364e086e647f8e",
+    "0.2.0/00_demo_model.json": "feaeb1b4dd4b8424a59f968b418431c7970e98586997d1d61405912a44e833ec",
+    "0.2.0/01_first_edit.json": "fbf05ca2c252962362189be35e77c1ee0963fdde96581b5246d9381de84c2016",
+    "0.2.0/08_stable_video_demo.json": "3bfa97a9324cb81625f5ac53c69d2e26c11e9ced28569ee0603cd42f556623bb",
+}
 
 
 def test_saved_workflows_are_what_was_released():
