@@ -1,6 +1,6 @@
 """'Carry Key Frame': one frame of an edit, put into all others along the motion of the clip."""
 
-from ..ei2_modules.atlas.checks import fitted_mask
+from ..ei2_modules.atlas.checks import LEAST_SIDE, fitted_mask
 from ..ei2_modules.errors import EI2Error
 from ..ei2_modules.motion import carry
 from ..ei2_modules.motion.flow import checked, flow_of
@@ -64,18 +64,19 @@ class CarryKeyFrame(io.ComfyNode):
             raise EI2Error(
                 f"The mask is empty in {where}: there is no object to carry. Draw it, or choose a frame that has it."
             )
-        flow = checked(flow, len(frames), frames.shape[-2:]) if flow else _followed(frames)
-        motions = carry.motions(frames, masks, flow)
-        key = carry.most_typical(edited, masks, motions, grow) if key_frame == TYPICAL else key_frame
-        report = told(key, key_frame == TYPICAL, seen, carry.described(motions))
+        typical, n = key_frame == TYPICAL, len(frames)
+        progress = Progress(None, (0 if flow else n - 1) + n + (sum(seen) if typical else 0))
+        flow = checked(flow, n, frames.shape[-2:]) if flow else _followed(frames, progress)
+        motions, wide = carry.motions(frames, masks, flow, progress.advance), carry.grown(masks, grow)
+        key = carry.most_typical(edited, wide, motions, progress.advance) if typical else key_frame
+        report = told(key, typical, seen, carry.described(motions[seen]))
         say(report)
-        return io.NodeOutput(image_of(carry.carried(edited, masks, motions, key, grow)), report)
+        return io.NodeOutput(image_of(carry.carried(edited, wide, motions, key)), report)
 
 
-def _followed(frames):
+def _followed(frames, progress):
     """The flow of a clip, by auto."""
     estimate, name = optical_flow.estimator(optical_flow.AUTO, frames.shape[-2:])
-    progress = Progress(None, len(frames) - 1)
     return flow_of(frames, estimate, name, on_pair=lambda done, there: progress.advance_to(done))
 
 
@@ -97,5 +98,15 @@ def _check(edited, frames, key_frame: int) -> None:
         )
     if len(frames) < 2:
         raise EI2Error("1 frame: there is no other to carry it to. Give 2 at least.")
+    h, w = frames.shape[-2:]
+    if min(h, w) < LEAST_SIDE:
+        raise EI2Error(f"Frames are {w}x{h}: {LEAST_SIDE} px at least is needed. Take larger ones.")
+    for name, clip in (("images", edited), ("source", frames)):
+        for t, frame in enumerate(clip):
+            if not frame.isfinite().all():
+                raise EI2Error(
+                    f"{name} has values that are not finite in frame {t}, counted from 0. Decode it again, with "
+                    "--fp32-vae if the VAE overflows."
+                )
     if not TYPICAL <= key_frame < len(frames):
         raise EI2Error(f"key_frame is {key_frame}: the clip has frames 0 to {len(frames) - 1} (-1: the most typical).")

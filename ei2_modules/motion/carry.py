@@ -5,6 +5,8 @@ the place of the others, moved, turned and scaled as the source's object is: by 
 inside the object's mask, or with the mask alone, and is refined on the pixels of both frames (Gauss and Newton).
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,18 +23,20 @@ ALIGNING = 10  # steps of Gauss and Newton for each
 DAMPING = 1e-3
 UNTURNED = 0.003  # how much no turn is believed, beside what the pixels say of the size
 MARGIN = 0.02  # of the longer side, around the mask, whose pixels are aligned: edges lie there
+COMPARED = 128  # pixels of the longer side at which frames are compared: of n frames n * n are drawn
 
 
-def motions(frames: Tensor, masks: Tensor, flow: Flow) -> Tensor:
+def motions(frames: Tensor, masks: Tensor, flow: Flow, on_frame: Callable[[], None] = lambda: None) -> Tensor:
     """(n, 3, 3): where the pixels (x, y, 1) of the object in each frame are in the first one.
 
     frames (n, 3, h, w), masks (n, 1, h, w) in 0..1, and the flow of the frames. Across frames whose mask is empty the
-    object moves as the middle of its mask does.
+    object moves as the middle of its mask does. on_frame() is called before each.
     """
     pictures = torch.cat([frames, masks], dim=1)  # where a mask stands for all frames, it says nothing of motion
     pictures = frames if (masks == masks[:1]).all() else pictures
     found, seen = [torch.eye(3)] * len(frames), None
     for t, mask in enumerate(masks[:, 0] > 0.5):
+        on_frame()
         if not mask.any():
             continue
         if seen is not None:
@@ -139,43 +143,60 @@ def similarity(points: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     return torch.cat([turn, (aim - turn @ middle)[:, None]], dim=1)
 
 
-def carried(edited: Tensor, masks: Tensor, motions: Tensor, key: int, grow: float) -> Tensor:
-    """Frame `key` of an edit (n, 3, h, w) put into all others, inside their masks grown by `grow` of the longer side.
+def carried(edited: Tensor, wide: Tensor, motions: Tensor, key: int) -> Tensor:
+    """Frame `key` of an edit (n, 3, h, w) put into all others, inside their `grown` masks (n, 1, h, w).
 
     A frame whose mask is empty stays as it is.
     """
     x, y = _axes(edited)
     here = torch.stack([x, y, torch.ones_like(x)]).flatten(1)  # (3, h * w)
     frames = []
-    for frame, mask, motion in zip(edited, masks, motions, strict=True):
+    for frame, share, motion in zip(edited, wide, motions, strict=True):
         there = (torch.linalg.solve(motions[key], motion) @ here)[:2] - here[:2]
         moved = warp(edited[key][None], there.view(1, 2, *x.shape))[0]
-        frames.append(frame + grown(mask, grow) * (moved - frame))
+        frames.append(frame + share * (moved - frame))
     frames[key] = edited[key]
     return torch.stack(frames)
 
 
-def grown(mask: Tensor, by: float) -> Tensor:
-    """(1, h, w), wider by a share of the longer side, with a soft edge."""
-    reach = max(1, round(by * max(mask.shape[-2:]))) if by else 0
-    wide = F.max_pool2d((mask > 0.5).float()[None], 2 * reach + 1, 1, reach)
-    return F.avg_pool2d(F.pad(wide, (1,) * 4, mode="replicate"), 3, 1)[0]
+def grown(masks: Tensor, by: float) -> Tensor:
+    """(c, h, w) or (n, 1, h, w), wider by a share of the longer side, with a soft edge."""
+    reach = max(1, round(by * max(masks.shape[-2:]))) if by else 0
+    wide = (masks > 0.5).float()
+    for side in ((2 * reach + 1, 1), (1, 2 * reach + 1)):  # one after the other: a square at once takes its area
+        wide = F.max_pool2d(wide, side, 1, [length // 2 for length in side])
+    return F.avg_pool2d(F.pad(wide, (1,) * 4, mode="replicate"), 3, 1)
 
 
-def most_typical(edited: Tensor, masks: Tensor, motions: Tensor, grow: float) -> int:
-    """The frame that, carried into the others, differs least from them."""
-    seen = [t for t, mask in enumerate(masks) if (mask > 0.5).any()]
-    differences = [(carried(edited, masks, motions, t, grow) - edited).abs().mean().item() for t in seen]
+def most_typical(edited: Tensor, wide: Tensor, motions: Tensor, on_frame: Callable[[], None] = lambda: None) -> int:
+    """The frame that, carried into the others, differs least from them. on_frame() is called before each."""
+    seen = wide.flatten(1).any(1).nonzero()[:, 0].tolist()
+    edited, wide, motions = smaller(edited, wide, motions)
+    differences = []
+    for t in seen:
+        on_frame()
+        differences.append((carried(edited, wide, motions, t) - edited).abs().mean().item())
     return seen[differences.index(min(differences))]
 
 
+def smaller(edited: Tensor, wide: Tensor, motions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same at `COMPARED` pixels of the longer side, or as it is."""
+    h, w = edited.shape[-2:]
+    share = min(1.0, COMPARED / max(h, w))
+    size = [max(1, round(share * side)) for side in (h, w)]
+    x, y = size[1] / w, size[0] / h
+    to_small = torch.tensor([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])  # of the middles of pixels
+    edited, wide = (F.interpolate(one, size, mode="area") for one in (edited, wide))
+    return edited, wide, to_small @ motions @ torch.linalg.inv(to_small)
+
+
 def described(motions: Tensor) -> str:
-    """How the object moves from the first frame to the last, in words."""
-    last = torch.linalg.inv(motions[-1])
-    scale = last[:2, :2].det().clamp(min=0).sqrt()
-    turn = torch.rad2deg(torch.atan2(last[1, 0], last[0, 0]))
+    """How the object moves from its first frame to its last, in words. motions: of the frames that show it."""
+    a, b = torch.linalg.inv(motions)[:, :2, 0].T  # of the first column of each turn and scale
+    steps = (torch.atan2(b, a).diff() + torch.pi) % (2 * torch.pi) - torch.pi  # added, for more than half a turn
+    turn, scale = torch.rad2deg(steps.sum()).round() + 0.0, torch.hypot(a, b)[-1]  # no -0
     return (
-        f"From the first frame to the last the object turns by {turn:.0f} degrees (clockwise) and becomes "
+        f"From its first frame to its last the object turns by {turn:.0f} degrees (clockwise) and becomes "
         f"{scale:.2f} times as large."
     )
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 LABEL = 176  # pixels for the words left of a row
 TEXT = 16  # pixels of a heading
 MOST_LINES = 6  # of a label: a whole caption may be wired into it
+LEAST_LETTERS = 4  # of a line
 # Of the system, in this order, for letters that Pillow's own font does not have: it knows ASCII and little more.
 FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "arial.ttf", "Arial.ttf", "msyh.ttc", "NotoSansCJK-Regular.ttc",
          "PingFang.ttc", "Arial Unicode.ttf")  # fmt: skip
@@ -63,8 +64,7 @@ def label(text: str, width: int, height: int = 0, size: int = TEXT, margin: int 
     parts, y = [], margin
     for words, pixels, colour in ((heading, size, "black"), (rest, round(0.8 * size), "#555555")):
         words, font = readable(words, pixels)
-        letters = max(4, int((width - 2 * margin) / font.getlength("n")))
-        lines = textwrap.wrap(words, letters, max_lines=MOST_LINES, placeholder="...")
+        lines = wrapped(words, font, width - 2 * margin)
         parts.append(((margin, y), "\n".join(lines), colour, font))
         y += round(1.4 * pixels) * len(lines)
     box = Image.new("RGB", (width, height or y + margin), "white")
@@ -72,6 +72,15 @@ def label(text: str, width: int, height: int = 0, size: int = TEXT, margin: int 
     for part in parts:
         draw.multiline_text(*part)
     return box
+
+
+def wrapped(words: str, font: ImageFont.FreeTypeFont, room: float) -> list[str]:
+    """Lines of so many pixels: as many letters as "n" would fit, fewer where they are wider."""
+    for letters in range(max(LEAST_LETTERS, int(room / font.getlength("n"))), LEAST_LETTERS - 1, -1):
+        lines = textwrap.wrap(words, letters, max_lines=MOST_LINES, placeholder="...")
+        if all(font.getlength(line) <= room for line in lines):
+            break
+    return lines
 
 
 def readable(text: str, pixels: int) -> tuple[str, ImageFont.FreeTypeFont]:
@@ -100,6 +109,6 @@ def has(font: ImageFont.FreeTypeFont, letter: str) -> bool:
 
 
 def nearest(font: ImageFont.FreeTypeFont, letter: str) -> str:
-    """Without its accent, its raised form or its full width: 2 for ², e for é."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(c))
-    return plain if plain and all(has(font, c) for c in plain) else "?"
+    """Without its accent, its raised form or its full width: 2 for ², e for é; nothing for an accent alone."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", letter) if not unicodedata.category(c).startswith("M"))
+    return plain if all(has(font, c) for c in plain) else "?"

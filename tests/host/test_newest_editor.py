@@ -41,6 +41,29 @@ def test_every_template_opens_without_overlap(page, name):
     assert editor.overlaps(page) == []
 
 
+@pytest.mark.parametrize("in_html", [True, False])
+def test_nodes_over_each_other_are_seen(page, in_html):
+    """By their places in the graph, wherever the window shows it."""
+    editor.use_nodes_2(page, in_html)
+    load(page, DEMO)
+    try:
+        first, second = page.evaluate(MOVED)
+        page.wait_for_timeout(500)
+        assert editor.overlaps(page) == [(first, second)]
+        (box,) = [box for box in editor.boxes(page) if box[0] == first]
+        assert box[1:3] == pytest.approx([-2000, -2000], abs=40)  # its title lies above
+    finally:
+        editor.use_nodes_2(page, True)
+
+
+MOVED = """() => {
+  const [first, second] = app.graph._nodes;
+  first.pos = [-2000, -2000];
+  second.pos = [-1950, -1950];
+  return [first.title, second.title];
+}"""
+
+
 SHOWN = """type => {
   const node = app.graph._nodes.find(n => n.type === type);
   const drawn = document.querySelector(`[data-node-id="${node.id}"]`);

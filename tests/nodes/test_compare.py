@@ -298,13 +298,35 @@ def test_a_mode_is_checked_before_the_run():
     assert compare.Compare.validate_inputs(mode=None, filename_prefix=None) is True  # from other nodes
 
 
+def test_a_panel_too_narrow_for_its_words_has_a_label_all_the_same():
+    assert pictures.label("edit\nof a clip", 14).width == 14
+
+
+@pytest.mark.parametrize("text", ["W" * 40, "A LOUD CAPTION " * 4, "edit\n" + "M" * 60, "iiii " * 9 + "W" * 12])
+def test_no_letter_lies_beyond_the_edge(text):
+    """Wide ones take more lines."""
+    picture = pictures.label(text, 192)
+    assert ink(picture) == ink(picture.crop((0, 0, 187, picture.height))) > 0
+
+
 @pytest.mark.parametrize(
     ("text", "alone"),
-    [("plain words 12", "plain words 12"), ("EI² café", "EI2 cafe"), ("一个 circle", "?? circle"), ("²", "2")],
+    [
+        ("plain words 12", "plain words 12"),
+        ("EI² café", "EI2 cafe"),
+        ("一个 circle", "?? circle"),
+        ("²", "2"),
+        ("cafe\u0301", "cafe"),
+        ("\u25b6\ufe0f", "?"),
+        ("\ud55c", "?"),
+        ("one\ntwo", "one\ntwo"),
+    ],
 )
 def test_a_label_has_no_boxes_for_letters(monkeypatch, text, alone):
     """A system font that has them, or the nearest of Pillow's own."""
     shown, font = pictures.readable(text, 16)
     assert all(pictures.has(font, letter) for letter in shown)
+    found = any(all(pictures.has(font, letter) for letter in text) for font in pictures.system_fonts(16))
+    assert shown == text if found else shown == alone
     monkeypatch.setattr(pictures, "system_fonts", lambda pixels: ())
     assert pictures.readable(text, 16)[0] == alone

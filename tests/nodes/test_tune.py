@@ -125,7 +125,15 @@ def test_a_preset_is_said_where_it_changes_something(monkeypatch, caplog):
     for steps, taken in ((500, 2), (3, 3)):
         caplog.clear()
         assert len(tune(m, steps=steps, preset="fast")[2]["loss"]) == taken
-        assert ("Preset fast: 2 steps at a learning rate of 0.001." in caplog.text) is (steps == 500)
+        said = [line for line in caplog.messages if "Preset" in line]
+        assert said == ["EI²: Preset fast: 2 steps at a learning rate of 0.001."] * (steps == 500)
+
+
+@pytest.mark.parametrize("name", ["precision", "gradient_checkpointing", "preset"])
+def test_a_choice_is_checked_before_the_run(name):
+    node = pack("nodes.one_shot_tune").OneShotTune
+    assert f"{name} is 'x': it must be one of" in node.validate_inputs(**{name: "x"})
+    assert node.validate_inputs(**{name: None}) is True, "wired from another node"
 
 
 def test_going_on_from_weights():

@@ -11,11 +11,16 @@ ICON, BANNER = (400, 400), (1260, 540)
 
 
 def main() -> None:
+    for name, picture in drawn().items():
+        picture.save(DOCS / name, optimize=True)
+
+
+def drawn() -> dict[str, Image.Image]:
+    """Both, by the names of their files."""
     sheet = Image.open(DOCS / "demo.png").convert("RGB")
     icon = [[frame(sheet, SOURCE, 1), frame(sheet, COLOUR, 6)], [frame(sheet, SHAPE, 1), frame(sheet, BACKGROUND, 6)]]
     banner = [[frame(sheet, row, column) for column in range(7)] for row in (SOURCE, COLOUR, SHAPE)]
-    grid(icon, ICON).save(DOCS / "icon.png", optimize=True)
-    grid(banner, BANNER).save(DOCS / "banner.png", optimize=True)
+    return {"icon.png": grid(icon, ICON), "banner.png": grid(banner, BANNER)}
 
 
 def frame(sheet: Image.Image, row: int, column: int) -> Image.Image:
@@ -24,12 +29,13 @@ def frame(sheet: Image.Image, row: int, column: int) -> Image.Image:
 
 
 def grid(rows: list[list[Image.Image]], size: tuple[int, int]) -> Image.Image:
-    """Frames side by side, scaled to fill the size, with a dark gap between them."""
+    """Frames side by side, scaled to fill the size, with a dark gap between them and half of one around all."""
     width, height = size[0] // len(rows[0]), size[1] // len(rows)
     picture = Image.new("RGB", size, "#111827")
     for y, row in enumerate(rows):
         for x, one in enumerate(row):
-            picture.paste(one.resize((width - GAP, height - GAP), Image.Resampling.LANCZOS), (x * width, y * height))
+            scaled = one.resize((width - GAP, height - GAP), Image.Resampling.LANCZOS)
+            picture.paste(scaled, (x * width + GAP // 2, y * height + GAP // 2))
     return picture
 
 

@@ -117,16 +117,17 @@ TITLE_OF = """title => {
 
 
 def boxes(page: Page) -> list[tuple]:
-    """(title, left, top, width, height) of every node as drawn, on the canvas or in HTML, in the units of the graph."""
+    """(title, left, top, width, height) of every node as drawn, on the canvas or in HTML, in units of the graph."""
     return page.evaluate(BOXES)
 
 
 BOXES = """() => {
-  const scale = app.canvas.ds.scale, found = {};
+  const {scale, offset} = app.canvas.ds, canvas = app.canvas.canvas.getBoundingClientRect(), found = {};
   for (const n of app.graph._nodes) found[n.id] = [n.title, ...n.boundingRect];
   for (const drawn of document.querySelectorAll("[data-node-id]")) {
     const {x, y, width, height} = drawn.getBoundingClientRect(), id = drawn.dataset.nodeId;
-    if (id in found) found[id] = [found[id][0], ...[x, y, width, height].map(v => v / scale)];
+    const left = (x - canvas.x) / scale - offset[0], top = (y - canvas.y) / scale - offset[1];
+    if (id in found) found[id] = [found[id][0], left, top, width / scale, height / scale];
   }
   return Object.values(found);
 }"""
