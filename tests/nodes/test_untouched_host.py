@@ -81,9 +81,9 @@ def ways(folders):
         "EI2RenderAtlas": lambda: run("aggregate_atlas.RenderAtlas", **of_flat),
         "EI2CarryKeyFrame": lambda: run(
             "carry_key_frame.CarryKeyFrame",
-            images=torch.rand(2, 16, 16, 3),
-            source=torch.rand(2, 16, 16, 3),
-            mask=torch.ones(1, 16, 16),
+            images=torch.rand(2, 32, 32, 3),
+            source=torch.rand(2, 32, 32, 3),
+            mask=torch.ones(1, 32, 32),
             key_frame=-1,
             grow=0.0,
         ),
