@@ -28,6 +28,7 @@ SHOWN = {  # what each text in the graph says after a run
     "08_stable_video_demo": ["reconstruction, PSNR", "inter-frame propagation"],
     "09_paint_on_the_atlas": ["reconstruction, PSNR"],
     "10_edit_in_a_minute": ["dB PSNR", "Motion"],
+    "11_new_shape": ["Motion", "is carried"],
 }
 
 

@@ -56,6 +56,7 @@ EDITS = {  # the clip: shape, colour, background, motion, frames; the kind of ed
     "08_stable_video": ("circle red purple slide 8", "", "a striped green circle on a black background"),
     "09_paint_on_the_atlas": ("circle purple blue slide 8", "", ""),
     "10_edit_in_a_minute": ("circle orange black slide 8", "shape", "an orange star moving on a black background"),
+    "11_new_shape": ("circle red blue slide 8", "shape", "a red star moving on a blue background"),
 }
 
 
