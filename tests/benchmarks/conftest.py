@@ -3,4 +3,4 @@
 from .. import loaded_host
 
 if not loaded_host.load():
-    collect_ignore = ["test_control.py", "test_gpu.py", "test_quality_run.py"]
+    collect_ignore = ["test_compare.py", "test_control.py", "test_gpu.py", "test_quality_run.py"]

@@ -20,7 +20,7 @@ ARROWS = {
     "tools/train": {"tools", "tools/server", "ei2_modules"},
     "benchmarks": set(),
     "benchmarks/common": {"tools/server"},
-    "benchmarks/atlas": {"tools/demo", "benchmarks/common", "ei2_modules"},
+    "benchmarks/atlas": {"tools/server", "tools/demo", "benchmarks/common", "benchmarks/quality", "ei2_modules"},
     "benchmarks/speed": {"tools/server", "benchmarks/common", "ei2_modules"},
     "benchmarks/memory": {"tools/server", "tools/demo", "benchmarks/common"},
     "benchmarks/quality": {"tools/server", "tools/demo", "benchmarks", "benchmarks/common", "ei2_modules"},
