@@ -23,15 +23,15 @@ class Events:
 
     def __init__(self, server, prompt, interrupt_in=None):
         self.server, self.prompt, self.interrupt_in = server, prompt, interrupt_in
-        self.ran, self.progress, self.now = [], {}, None
+        self.ran, self.progress = [], {}
 
     def __call__(self, kind, data):
         if kind == "executing" and data.get("node"):
-            self.now = self.prompt[data["node"]]["class_type"]
-            self.ran.append(self.now)
-        if kind == "progress":
-            self.progress[self.now] = data["value"], data["max"]
-            if self.now == self.interrupt_in and data["value"] >= 2:
+            self.ran.append(self.prompt[data["node"]]["class_type"])
+        if kind == "progress":  # it says of which node: the next one may be running when it arrives
+            node = self.prompt[data["node"]]["class_type"]
+            self.progress[node] = data["value"], data["max"]
+            if node == self.interrupt_in and data["value"] >= 2:
                 self.server.request("/interrupt", {})
                 self.interrupt_in = None
 
