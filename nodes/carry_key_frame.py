@@ -2,8 +2,9 @@
 
 from ..ei2_modules.atlas.checks import LEAST_SIDE, fitted_mask
 from ..ei2_modules.errors import EI2Error
-from ..ei2_modules.motion import carry
-from ..ei2_modules.motion.flow import checked, flow_of
+from ..ei2_modules.motion import carry, object_motion
+from ..ei2_modules.motion.filters import grown
+from ..ei2_modules.motion.flow import checked
 from .host import optical_flow
 from .host.api import CATEGORY, FLOW, io, schema
 from .host.images import frames_of, image_of, masks_of
@@ -57,7 +58,7 @@ class CarryKeyFrame(io.ComfyNode):
     def execute(cls, images, source, mask, key_frame, grow, flow=None):
         edited, frames = frames_of(images, "images").cpu(), frames_of(source, "source").cpu()
         _check(edited, frames, key_frame)
-        masks = fitted_mask(masks_of(mask, "mask").cpu(), frames)
+        masks = fitted_mask(masks_of(mask, "mask").cpu(), frames).expand(len(frames), -1, -1, -1)
         seen = [bool((one > 0.5).any()) for one in masks]
         if not any(seen) or (key_frame != TYPICAL and not seen[key_frame]):
             where = "every frame" if not any(seen) else f"frame {key_frame}, counted from 0"
@@ -66,18 +67,15 @@ class CarryKeyFrame(io.ComfyNode):
             )
         typical, n = key_frame == TYPICAL, len(frames)
         progress = Progress(None, (0 if flow else n - 1) + n + (sum(seen) if typical else 0))
-        flow = checked(flow, n, frames.shape[-2:]) if flow else _followed(frames, progress)
-        motions, wide = carry.motions(frames, masks, flow, progress.advance), carry.grown(masks, grow)
+        if flow:
+            flow = checked(flow, n, frames.shape[-2:])
+        else:
+            flow = optical_flow.estimated(frames, on_pair=lambda done, there: progress.advance_to(done))
+        motions, wide = object_motion.motions(frames, masks, flow, progress.advance), grown(masks, grow)
         key = carry.most_typical(edited, wide, motions, progress.advance) if typical else key_frame
-        report = told(key, typical, seen, carry.described(motions[seen]))
+        report = told(key, typical, seen, object_motion.described(motions[seen]))
         say(report)
         return io.NodeOutput(image_of(carry.carried(edited, wide, motions, key)), report)
-
-
-def _followed(frames, progress):
-    """The flow of a clip, by auto."""
-    estimate, name = optical_flow.estimator(optical_flow.AUTO, frames.shape[-2:])
-    return flow_of(frames, estimate, name, on_pair=lambda done, there: progress.advance_to(done))
 
 
 def told(key: int, found: bool, seen: list[bool], moves: str) -> str:

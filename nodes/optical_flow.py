@@ -1,6 +1,6 @@
 """'Optical Flow': how the pixels of a clip move, both ways between neighbours."""
 
-from ..ei2_modules.motion.flow import colours, flow_of
+from ..ei2_modules.motion.flow import colours
 from .host import optical_flow
 from .host.api import CATEGORY, FLOW, check_choices, io, schema
 from .host.images import frames_of, image_of
@@ -51,13 +51,12 @@ class OpticalFlow(io.ComfyNode):
     @classmethod
     def execute(cls, images, method, changing_light):
         frames = frames_of(images, "images")
-        estimate, name = optical_flow.estimator(method, frames.shape[-2:])
         progress = Progress(None, max(1, len(frames) - 1))
 
         def on_pair(done, there):
             progress.advance_to(done, image=to_pil(image_of(colours(there[-1:]))[0]))
 
-        flow = flow_of(frames, estimate, name, changing_light, on_pair)
+        flow = optical_flow.estimated(frames, method, changing_light, on_pair)
         report = flow.report()
         show_text(report)
         return io.NodeOutput(flow, image_of(colours(flow.forward)), flow.forward_agrees[:, 0].float(), report)

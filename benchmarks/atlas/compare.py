@@ -35,7 +35,6 @@ from ..quality.run import Editor, editor, finite
 from .layered import LAYERED, LayeredEditor, slip
 
 EI2Error = pack("ei2_modules.errors").EI2Error  # the pack has its own of all modules
-sampling, Trajectory = pack("nodes.host.sampling.run"), pack("nodes.host.sampling.trajectory").Trajectory
 
 # Motion, shape, colour, background, the new colour. Chosen by the flow alone, before any edit was seen: the fit asks
 # for 40 % of the pixels that agree both ways and refuses less than 15 %. The last one is there to be refused.
@@ -97,7 +96,7 @@ def video(by: Editor, one: Case, values: argparse.Namespace) -> Iterator[dict]:
         began, model = report.now(), by.inflated(tuned, seed)
         if METHODS[tuned].tuned:
             model = by.tuned(model, latents, one.caption, settings.steps, settings.learning_rate, seed)
-        latent = inverted(by, model, latents, settings)
+        latent = by.inverted(model, latents, by.nothing, settings.ddim_steps)
         before = report.now() - began
         for name in names:
             for kind in values.edits:
@@ -106,13 +105,6 @@ def video(by: Editor, one: Case, values: argparse.Namespace) -> Iterator[dict]:
                 images = by.decode(edited)
                 seconds = before + report.now() - began
                 yield row(one, kind, name, seed) | figures(images, one.clip, one.edits[kind], kind, seconds)
-
-
-def inverted(by: Editor, model, latents, settings: Settings) -> dict:
-    """LATENT for EI² Sampler."""
-    grid, trajectory = by.grid(settings.ddim_steps), Trajectory(0)
-    noise, _ = sampling.invert(model, latents, by.nothing, grid, 0, lambda *_: None, trajectory)
-    return by.record(model, latents, noise, by.nothing, grid, trajectory)
 
 
 def row(one: Case, kind: str, name: str, seed: int) -> dict:

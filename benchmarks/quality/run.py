@@ -60,11 +60,9 @@ class Editor:
         model, made = self.made(case.clip, case.caption, name, seed, settings.steps, settings.learning_rate)
         result = dict(made)
         source = self.encode(case.caption if (method.inversion or settings.inversion) == "caption" else "")
-        grid, trajectory = self.grid(settings.ddim_steps), Trajectory(0)
         with _timed(result, "invert_s"):
-            noise, _ = sampling.invert(model, latents, source, grid, 0, _silent, trajectory)
-        clips = {"reconstruction": self.sample(model, noise, source, 1.0, settings)}
-        latent = self.record(model, latents, noise, source, grid, trajectory)
+            latent = self.inverted(model, latents, source, settings.ddim_steps)
+        clips = {"reconstruction": self.sample(model, latent["samples"], source, 1.0, settings)}
         null_text = None
         if method.null_text:
             with _timed(result, "null_text_s"):
@@ -110,8 +108,10 @@ class Editor:
         grid = self.grid(settings.ddim_steps)
         return sampling.sample(model, noise, positive, self.nothing, guidance, grid, _silent)
 
-    def record(self, model, latents, noise, source, grid, trajectory) -> dict:
+    def inverted(self, model, latents, source, steps: int) -> dict:
         """The LATENT that DDIM Invert Video gives, whose round trip is not wanted here."""
+        grid, trajectory = self.grid(steps), Trajectory(0)
+        noise, _ = sampling.invert(model, latents, source, grid, 0, _silent, trajectory)
         inflated = inflating.inflated_of(model, "")
         prediction, print_ = inflated.spec.prediction, inflated.fingerprint
         inversion = record.Inversion(grid.steps, grid.sigma_end, prediction, print_, trajectory)
@@ -137,10 +137,8 @@ class Editor:
     def carried(self, model, edited, images, masks, prompt: str, settings: Settings):
         """The second pass of an edit of shape: a frame that is carried through the clip, and sampled again."""
         clip = carry_key_frame.CarryKeyFrame.execute(edited, images, masks, -1, 0.05).args[0]
-        latents, text = self.vae.encode(clip), self.encode(prompt)
-        grid, trajectory = self.grid(settings.ddim_steps), Trajectory(0)
-        noise, _ = sampling.invert(model, latents, text, grid, 0, _silent, trajectory)
-        latent = self.record(model, latents, noise, text, grid, trajectory)
+        text = self.encode(prompt)
+        latent = self.inverted(model, self.vae.encode(clip), text, settings.ddim_steps)
         execute = sampler.EI2Sampler.execute
         again = execute(model, text, self.nothing, latent, settings.guidance, 0, 0.0, strength=AGAIN).args[0]
         return self.decode(again["samples"])

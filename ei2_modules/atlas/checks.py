@@ -30,7 +30,7 @@ def checked_frames(frames: Tensor, most: int) -> Tensor:
 
 
 def fitted_mask(mask: Tensor, frames: Tensor, name: str = "mask") -> Tensor:
-    """A mask (1 or n, h, w) for frames (n, 3, h, w), as (n, 1, h, w) of the same size. Raises EI2Error.
+    """A mask (1 or n, h, w) for frames (n, 3, h, w), as (1 or n, 1, h, w) of the same size. Raises EI2Error.
 
     Another size is taken if its sides have the same ratio: masks are often drawn on a smaller clip.
     """
@@ -42,13 +42,12 @@ def fitted_mask(mask: Tensor, frames: Tensor, name: str = "mask") -> Tensor:
     mask = mask.float().nan_to_num(0).clamp(0, 1)[:, None]
     if tuple(mask.shape[-2:]) != (h, w):
         mask = torch.nn.functional.interpolate(mask, (h, w), mode="bilinear", align_corners=False)
-    return mask.expand(n, -1, -1, -1)
+    return mask
 
 
 def checked_mask(mask: Tensor, frames: Tensor, name: str = "mask") -> Tensor:
-    """As `fitted_mask`, of a layer: it is seen in most frames, and leaves something for the background."""
-    one_for_all, mask = len(mask) == 1, fitted_mask(mask, frames, name)
-    mask = mask[:1] if one_for_all else mask
+    """As `fitted_mask`, one a frame, of a layer: it is seen in most, and leaves something for the background."""
+    mask = fitted_mask(mask, frames, name)
     empty = [t for t, one in enumerate(mask) if not (one > 0.5).any()]
     if len(empty) > EMPTY_SHARE * len(mask):
         raise EI2Error(

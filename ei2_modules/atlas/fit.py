@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..motion.filters import blurred, widened
 from ..motion.flow import Flow
 from . import losses, spline
 from .adam import Rows
@@ -15,7 +16,7 @@ from .atlas import Atlas, Layer, visible
 from .maps import Maps, half, pixels, to_sampling
 from .options import MOTIONS, FitOptions, Rates, Weights
 from .pyramid import pyramid, summed
-from .start import Start, blurred, splatted, widened
+from .start import Start, splatted
 from .texture import SEEN, sample, sample_picture
 
 LATTICE = (8, 12)  # points, rows and columns, where rigidity is asked for

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..motion.filters import blurred
 from . import spline
 from .atlas import Atlas, Layer
 from .gates import Gate, layer_name
 from .maps import Maps, Size, axes, half
 from .nla import Networks, Tick
 from .options import MOST_TEXELS
-from .start import blurred
 from .texture import SEEN, Box, Splat
 
 CELLS = 48  # of the splines along the longer side: 16 pixels each at the published 768

@@ -7,9 +7,9 @@ frame after the other: what is held beside the clip is one alpha a frame.
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ..motion.filters import blurred, widened
 from ..motion.flow import Flow
 from .atlas import visible
 from .chain import chained, steps, towards
@@ -180,14 +180,3 @@ def _by_colour(frames, maps, boxes, textures, alphas) -> tuple[Tensor, ...]:
 
 def _softened(mask: Tensor) -> Tensor:
     return torch.stack([blurred(m, 5) for m in mask]).clamp(LEAST, MOST)
-
-
-def blurred(x: Tensor, side: int) -> Tensor:
-    """Box mean of (c, h, w) over side x side pixels, the border repeated."""
-    return F.avg_pool2d(F.pad(x[None], (side // 2,) * 4, mode="replicate"), side, 1)[0]
-
-
-def widened(mask: Tensor, reach: int) -> Tensor:
-    """(n, 1, h, w) with every value spread as far as `reach` pixels, in a square."""
-    mask = F.max_pool2d(mask, (2 * reach + 1, 1), 1, (reach, 0))
-    return F.max_pool2d(mask, (1, 2 * reach + 1), 1, (0, reach))

@@ -97,12 +97,17 @@ def _resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(flow, size=tuple(size), mode="bilinear", align_corners=False) * scale
 
 
+def axes(like: Tensor) -> tuple[Tensor, Tensor]:
+    """The x and y of every pixel, (h, w) each, of pictures (..., h, w)."""
+    h, w = like.shape[-2:]
+    y, x = torch.meshgrid(*(torch.arange(n, device=like.device, dtype=like.dtype) for n in (h, w)), indexing="ij")
+    return x, y
+
+
 def _positions(flow: Tensor) -> tuple[Tensor, Tensor]:
     """The x and y (n, h, w) each pixel's flow points at."""
-    h, w = flow.shape[-2:]
-    x = torch.arange(w, device=flow.device, dtype=flow.dtype)
-    y = torch.arange(h, device=flow.device, dtype=flow.dtype)
-    return x + flow[:, 0], y[:, None] + flow[:, 1]
+    x, y = axes(flow)
+    return x + flow[:, 0], y + flow[:, 1]
 
 
 def _inside(flow: Tensor) -> Tensor:

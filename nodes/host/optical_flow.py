@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...ei2_modules.errors import EI2Error
-from ...ei2_modules.motion.flow import Estimate
+from ...ei2_modules.motion.flow import Estimate, Flow, flow_of
 from ...ei2_modules.motion.optical_flow import estimate_flow
 
+OnPair = Callable[[int, Tensor], None]
 AUTO, RAFT, FARNEBACK, LUCAS_KANADE = METHODS = ("auto", "RAFT", "Farneback", "Lucas-Kanade")
 FOLDER = "optical_flow"
 SUFFIXES = {".pth", ".pt", ".safetensors"}
@@ -42,6 +43,12 @@ def estimator(method: str, size: tuple[int, int]) -> tuple[Estimate, str]:
         raise EI2Error(f"method is {method!r}: it must be one of {', '.join(METHODS)}.")
     method = _best(size) if method == AUTO else method
     return {RAFT: _raft, FARNEBACK: _farneback, LUCAS_KANADE: _lucas_kanade}[method](size), method
+
+
+def estimated(frames: Tensor, method: str = AUTO, even_light: bool = False, on_pair: OnPair = lambda *_: None) -> Flow:
+    """The flow of a clip (n, 3, h, w) by a method; even_light, on_pair and errors as of `flow_of` and `estimator`."""
+    estimate, name = estimator(method, tuple(frames.shape[-2:]))
+    return flow_of(frames, estimate, name, even_light, on_pair)
 
 
 def _best(size: tuple[int, int]) -> str:

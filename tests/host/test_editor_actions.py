@@ -124,12 +124,17 @@ def test_cancelled_by_its_button_and_run_again(server, page):
     assert editor.faulty(page) == []
 
 
+def width_of_its_picture(shown) -> int:
+    """Of a help page, once it has come."""
+    (picture,) = shown.get_by_role("img").all()
+    return picture.evaluate("image => image.decode().then(() => image.naturalWidth)")
+
+
 def test_a_help_page_is_read(page):
     editor.load(page, json.loads(DEMO.read_text(encoding="utf-8")))
     shown = editor.help_page(page, "EI2InflateUNet")
     shown.get_by_text("Turns an image model into a video model.").wait_for()
-    (picture,) = shown.get_by_role("img").all()
-    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    assert width_of_its_picture(shown) > 100
     assert shown.get_by_role("listitem").count() > 5  # an input each
 
 
@@ -150,5 +155,4 @@ def test_a_help_page_is_read_in_chinese(chinese_page):
     editor.load(chinese_page, json.loads(DEMO.read_text(encoding="utf-8")))
     shown = editor.help_page(chinese_page, "EI2InvertVideo")
     shown.get_by_text("让视频一步步倒退为噪声。").wait_for()
-    (picture,) = shown.get_by_role("img").all()
-    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    assert width_of_its_picture(shown) > 100

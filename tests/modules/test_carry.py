@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ei2_modules.motion import carry
+from ei2_modules.motion import carry, object_motion
+from ei2_modules.motion.filters import grown
 
 from .carrying import SIZE, WAY, clip_of, turn
 
@@ -20,15 +21,15 @@ from .carrying import SIZE, WAY, clip_of, turn
 )
 def test_moves_in_words(moves, words):
     found = [moves[0] @ torch.linalg.inv(move) for move in moves]
-    assert words in carry.described(torch.stack(found))
+    assert words in object_motion.described(torch.stack(found))
 
 
 def test_every_frame_shows_the_key_frames_object():
     """An edit that got every frame's colours wrong but one."""
     frames, masks, flow = clip_of(WAY)
     edited = frames * torch.tensor([0.3, 0.9, 0.5, 1.0]).view(4, 1, 1, 1)
-    motions = carry.motions(frames, masks, flow)
-    made = carry.carried(edited, carry.grown(masks, 0.0), motions, 3)
+    motions = object_motion.motions(frames, masks, flow)
+    made = carry.carried(edited, grown(masks, 0.0), motions, 3)
     core = -F.max_pool2d(-masks, 7, 1, 3) > 0.5
     far = F.max_pool2d(masks, 5, 1, 2) < 0.5
     for t in range(4):
@@ -41,11 +42,11 @@ def test_every_frame_shows_the_key_frames_object():
 
 def test_a_frame_without_the_object_stays_and_grow_reaches_further():
     frames, masks, flow = clip_of(WAY)
-    motions = carry.motions(frames, masks, flow)
+    motions = object_motion.motions(frames, masks, flow)
     masks[2] = 0
     edited = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     changed = [
-        (carry.carried(edited, carry.grown(masks, grow), motions, 0) != edited).flatten(1).sum(1) for grow in (0.0, 0.1)
+        (carry.carried(edited, grown(masks, grow), motions, 0) != edited).flatten(1).sum(1) for grow in (0.0, 0.1)
     ]
     assert changed[0][2] == changed[1][2] == 0
     assert all(changed[1][t] > changed[0][t] > 0 for t in (1, 3))
@@ -56,14 +57,14 @@ def test_a_mask_grows_to_all_sides_alike(by):
     masks = 0.9 * clip_of(WAY)[1][..., 8:-8]
     reach = max(1, round(by * SIZE)) if by else 0
     square = F.max_pool2d((masks > 0.5).float(), 2 * reach + 1, 1, reach)
-    wide = carry.grown(masks, by)
+    wide = grown(masks, by)
     assert torch.equal(wide > 0.99, -F.max_pool2d(-square, 3, 1, 1) > 0.5)
     assert torch.equal(wide > 0.01, F.max_pool2d(square, 3, 1, 1) > 0.5)
 
 
 def test_smaller_frames_are_carried_to_the_same_places(monkeypatch):
     frames, masks, _ = clip_of(WAY)
-    given = F.interpolate(frames, (SIZE, SIZE - 8), mode="bilinear"), carry.grown(masks, 0.05)[..., 4:-4]
+    given = F.interpolate(frames, (SIZE, SIZE - 8), mode="bilinear"), grown(masks, 0.05)[..., 4:-4]
     motions = torch.stack([turn(60 * t) for t in range(4)])
     assert torch.equal(carry.smaller(*given, motions)[0], given[0]), "small as it is"
     monkeypatch.setattr(carry, "COMPARED", SIZE // 2)
@@ -80,11 +81,11 @@ def test_the_most_typical_frame_is_not_the_odd_one(monkeypatch, odd, compared):
     frames, masks, flow = clip_of(WAY)
     edited = frames.clone()
     edited[odd] = 1 - edited[odd]
-    assert carry.most_typical(edited, carry.grown(masks, 0.0), carry.motions(frames, masks, flow)) != odd
+    assert carry.most_typical(edited, grown(masks, 0.0), object_motion.motions(frames, masks, flow)) != odd
 
 
 def test_the_most_typical_frame_shows_the_object():
     frames, masks, flow = clip_of(WAY)
-    motions = carry.motions(frames, masks, flow)
+    motions = object_motion.motions(frames, masks, flow)
     masks[0] = 0
-    assert carry.most_typical(frames, carry.grown(masks, 0.0), motions) != 0
+    assert carry.most_typical(frames, grown(masks, 0.0), motions) != 0

@@ -148,7 +148,7 @@ def test_flow_of_another_clip_is_refused(clip):
         fit(clip.images, flow=flow)
 
 
-@pytest.mark.parametrize("at", ["Fit.step", "flow_of", "Fit"])
+@pytest.mark.parametrize("at", ["Fit.step", "optical_flow.flow_of", "Fit"])
 def test_too_little_memory_is_said(clip, monkeypatch, at):
     def fails(*args, **options):
         raise comfy.model_management.OOM_EXCEPTION

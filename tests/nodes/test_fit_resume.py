@@ -44,9 +44,9 @@ def states(monkeypatch, folders):
 def work(monkeypatch):
     """What is computed: the flow, the start, and every step."""
     done, step = [], fit_run.Fit.step
-    for name in ("flow_of", "start"):
-        computed = getattr(fit_run, name)
-        monkeypatch.setattr(fit_run, name, lambda *a, name=name, computed=computed: done.append(name) or computed(*a))
+    for module, name in ((fit_run.optical_flow, "flow_of"), (fit_run, "start")):
+        computed = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, name=name, computed=computed: done.append(name) or computed(*a))
     monkeypatch.setattr(fit_run.Fit, "step", lambda fit: done.append("step") or step(fit))
     return done
 

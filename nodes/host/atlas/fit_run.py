@@ -11,7 +11,7 @@ from ....ei2_modules.atlas.fit import Fit
 from ....ei2_modules.atlas.gates import REFUSED, flow_share, gates
 from ....ei2_modules.atlas.start import start
 from ....ei2_modules.errors import EI2Error
-from ....ei2_modules.motion.flow import Flow, flow_of
+from ....ei2_modules.motion.flow import Flow
 from .. import optical_flow, plots
 from ..attempt import attempt
 from ..images import image_of
@@ -97,9 +97,9 @@ class FitRun:
         job = self.job
         flow = job.flow
         if flow is None:
-            estimate, name = optical_flow.estimator(optical_flow.AUTO, job.frames.shape[-2:])
-            flow = flow_of(
-                job.frames, estimate, name, job.options.lighting, lambda done, there: self.progress.advance_to(done)
+            lighting = job.options.lighting
+            flow = optical_flow.estimated(
+                job.frames, even_light=lighting, on_pair=lambda done, there: self.progress.advance_to(done)
             )
         if flow.share() < REFUSED:
             raise EI2Error(f"Flow agrees both ways on only {flow.share():.0%} of the pixels. {flow_share(flow).advice}")

@@ -34,7 +34,7 @@ class FitStates:
 
     def find(self, device: torch.device) -> Fit | None:
         """The earlier fit of the same clip, masks, flow and options that has come furthest."""
-        for path in self._matching():
+        for path, _ in FOLDER.furthest_first(self._done_of):
             with passed_over_when_damaged():
                 job = self.job
                 fit, self.before = state.restore(path, job.frames, job.masks, job.flow, job.options, device)
@@ -43,15 +43,9 @@ class FitStates:
                 return fit
         return None
 
-    def _matching(self) -> list[Path]:
-        """The furthest first."""
-        found = []
-        for path in FOLDER.newest_first():
-            with passed_over_when_damaged():
-                key, done = state.read(path)
-                if key == self.key:
-                    found.append((done, path))
-        return [path for _, path in sorted(found, key=lambda match: match[0], reverse=True)]
+    def _done_of(self, path: Path) -> int | None:
+        key, done = state.read(path)
+        return done if key == self.key else None
 
     def _tell(self, fit: Fit, path: Path) -> None:
         if fit.done == fit.steps:

@@ -31,6 +31,16 @@ class StatesFolder:
         names = (f"{stem}{number}{SUFFIX}" for number in ("", *(f" ({i})" for i in range(2, 1000))))
         return self.where() / next(name for name in names if name not in taken)
 
+    def furthest_first(self, done: Callable[[Path], int | None]) -> list[tuple[Path, int]]:
+        """Files and the steps that `done` says of them, None for what does not belong. Damaged ones are left out."""
+        found = []
+        for path in self.newest_first():
+            with passed_over_when_damaged():
+                steps = done(path)
+                if steps is not None:
+                    found.append((path, steps))
+        return sorted(found, key=lambda match: match[1], reverse=True)
+
     def prune(self) -> None:
         """Keep the newest few."""
         for path in self.newest_first()[self.keep :]:

@@ -73,13 +73,12 @@ def chosen(name: str, key: RunKey, steps: int) -> tuple[Path, int]:
 
 def matching(key: RunKey, steps: int) -> tuple[Path, int] | None:
     """The state of this very tuning that is furthest, at most `steps`, and its steps. Damaged files are left out."""
-    found = []
-    for path in FOLDER.newest_first():
-        with passed_over_when_damaged():
-            theirs, done = tuning_state.read(path)
-            if key.comparable(theirs) and done <= steps and not key.differences(theirs):
-                found.append((path, done))
-    for path, done in sorted(found, key=lambda match: match[1], reverse=True):
+
+    def done_of(path: Path) -> int | None:
+        theirs, done = tuning_state.read(path)
+        return done if key.comparable(theirs) and done <= steps and not key.differences(theirs) else None
+
+    for path, done in FOLDER.furthest_first(done_of):
         with passed_over_when_damaged():
             safetensors_file.load(path)  # whole, by its checksum
             return path, done
