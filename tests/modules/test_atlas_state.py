@@ -1,7 +1,6 @@
 """The file a fit goes on from: nothing is lost in it, and nothing damaged is taken."""
 
 from dataclasses import replace
-from random import Random
 
 import pytest
 import torch
@@ -16,6 +15,8 @@ from ei2_modules.atlas.start import start
 from ei2_modules.errors import WeightsError
 from ei2_modules.files import safetensors_file
 from ei2_modules.motion.flow import flow_of
+
+from .mutated import mutated
 
 STEPS = 4
 SCENE = Scene(replace(MOTIONS["slide"], camera=(0.06, 0.02, 0.02, 2, 0), thing=(0.1, 0.03, 8, 0.05)), 5, (32, 40), 1)
@@ -163,12 +164,8 @@ def test_memory_that_runs_out_is_not_taken_for_damage(tmp_path, film, kept, monk
 
 @pytest.mark.parametrize("number", range(12))
 def test_a_mutated_state_is_refused(tmp_path, film, kept, number):
-    path, random, data = tmp_path / "s", Random(number), bytearray(kept)
-    if number % 4:
-        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
-    else:
-        data = data[: random.randrange(len(data))]
-    path.write_bytes(data)
+    path = tmp_path / "s"
+    path.write_bytes(mutated(kept, number))
     with pytest.raises(WeightsError):
         again(path, film)
 
