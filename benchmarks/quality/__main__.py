@@ -7,6 +7,7 @@
     python dev.py bench quality words      the edit's own words at less weight: 4 clips, 2 seeds
     python dev.py bench quality control    attention control, Video-P2P, vid2vid-zero, FateZero: all clips
     python dev.py bench quality ablation   the parts of the control, without tuning: 4 clips
+    python dev.py bench quality limits     the true clips themselves, and after the autoencoder: no edit can do better
     python dev.py bench quality reduced    a little of everything in ten minutes
     python dev.py bench quality report     the tables and the figure, of what has been run
 
@@ -29,13 +30,18 @@ from ..common.report import parse as parse_command_line
 from . import cases as q
 from . import figure, report
 from .jobs import jobs, tunings
+from .limits import limits
 from .worker import PICTURES, work
+
+PARTS = ("choose", "main", "modules", "budgets", "words", "control", "ablation", "limits", "reduced", "report")
 
 
 def main() -> None:
     values = parse()
     if values.part == "report":
         return write(values)
+    if values.part == "limits":
+        return print(limits(q.cases(values.clip_seed)[: values.clips]))
     done = {report.identity(row) for row in report.rows(values.results)}
     wanted = jobs(values, values.part)
     todo = [job for job in wanted if report.identity(job) not in done]
@@ -61,9 +67,7 @@ def parts(values) -> dict[str, set]:
 
 def parse() -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument(
-        "part", choices=("choose", "main", "modules", "budgets", "words", "control", "ablation", "reduced", "report")
-    )
+    options.add_argument("part", choices=PARTS)
     options.add_argument("--results", type=Path, help="default: benchmarks/results/quality.jsonl, or one of their own")
     options.add_argument("--seeds", type=int, help="seeds of a clip")
     options.add_argument("--clips", type=int, help="only the first so many")

@@ -14,7 +14,7 @@ def jobs(values, part: str) -> list[dict]:
     settings = q.Settings()
     cases = q.choice_cases() if part == "choose" else q.cases(values.clip_seed)
     few = {"main": len(cases), "control": len(cases), "choose": len(cases), "reduced": 2}.get(part, FEW)
-    ordinary = {"main": 3, "control": 1, "ablation": 1, "choose": 1, "reduced": 1}.get(part, 2)
+    ordinary = {"main": 3, "control": 3, "ablation": 1, "choose": 1, "reduced": 1}.get(part, 2)
     clips, seeds = values.clips or few, values.seeds or ordinary
     if part == "choose":
         variants = [(name, chosen) for name in q.BUDGETED for chosen in q.CHOICES]
