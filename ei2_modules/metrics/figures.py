@@ -144,8 +144,8 @@ def rgb(clip: Tensor) -> Tensor:
 
 
 def not_finite(clip: Tensor) -> list[int]:
-    """Frames, counted from 1, that hold values that are no finite numbers."""
-    return [i + 1 for i, frame in enumerate(clip) if not frame.isfinite().all()]
+    """Frames, counted from 0, that hold values that are no finite numbers."""
+    return [i for i, frame in enumerate(clip) if not frame.isfinite().all()]
 
 
 def shrink(clip: Tensor, side: int = WORKING_SIDE) -> Tensor:
