@@ -1,11 +1,10 @@
 """Every option of the method, with the reason beside its default."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .attention.layouts import ATTENTION_NAMES
 from .attention.temporal import PUBLISHED, TEMPORAL_MODULES
-from .errors import EI2Error
+from .errors import EI2Error, require
 
 WINDOW = 16  # frames that see each other at once; longer clips go through in windows
 STAM_INITS = ("zero-query", "random", "clamp", PUBLISHED)
@@ -43,17 +42,17 @@ class InflateOptions:
     group_norm: str = PER_FRAME  # as the host; pooled over all frames is the released code of Tune-A-Video
 
     def __post_init__(self):
-        _require("attention", self.attention, ATTENTION_NAMES)
-        _require("temporal module", self.temporal, TEMPORAL_MODULES)
-        _require("stam init", self.stam_init, STAM_INITS)
-        _require("group norm", self.group_norm, GROUP_NORMS)
+        require("attention", self.attention, ATTENTION_NAMES)
+        require("temporal module", self.temporal, TEMPORAL_MODULES)
+        require("stam init", self.stam_init, STAM_INITS)
+        require("group norm", self.group_norm, GROUP_NORMS)
         if not 1 <= self.coarse_ratio <= 64:
             raise EI2Error(f"coarse ratio r is {self.coarse_ratio}: it must be 1 to 64 (the paper uses 2 or 4).")
 
     @classmethod
     def from_mode(cls, mode: str, attention: str, temporal: str, **rest) -> "InflateOptions":
         """Options of a named mode, and what it leaves open; only "custom" reads `attention` and `temporal`."""
-        _require("mode", mode, (*MODES, CUSTOM))
+        require("mode", mode, (*MODES, CUSTOM))
         return cls(**{"attention": attention, "temporal": temporal, **rest} | MODES.get(mode, {}))
 
 
@@ -83,7 +82,7 @@ class TuningOptions:
     @classmethod
     def from_preset(cls, preset: str, **given) -> "TuningOptions":
         """`given`, with what a preset sets in the place of values that are the paper's: those were not touched."""
-        _require("preset", preset, TUNING_PRESETS)
+        require("preset", preset, TUNING_PRESETS)
         untouched = {name: v for name, v in TUNING_PRESETS[preset].items() if given[name] == getattr(cls, name)}
         return cls(**given | untouched)
 
@@ -94,8 +93,3 @@ class TuningOptions:
             raise EI2Error(f"window is {self.window}: a step of tuning needs at least 1 frame (the paper uses 8).")
         if not self.learning_rate > 0:
             raise EI2Error(f"learning rate is {self.learning_rate}: it must be above 0 (the paper uses 3e-5).")
-
-
-def _require(name: str, value: str, allowed: Iterable[str]) -> None:
-    if value not in allowed:
-        raise EI2Error(f"{name} is {value!r}: it must be one of {', '.join(allowed)}.")

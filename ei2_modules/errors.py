@@ -1,5 +1,7 @@
 """The errors a user may see. Every message carries the numbers that clashed and the fix."""
 
+from collections.abc import Iterable
+
 
 class EI2Error(ValueError):
     """Something the user wired or typed cannot work; the text says what and how to mend it."""
@@ -10,6 +12,12 @@ class EI2Error(ValueError):
 
     def __init_subclass__(cls):
         cls.__module__ = EI2Error.__module__
+
+
+def require(name: str, value: str, allowed: Iterable[str]) -> None:
+    """Raises EI2Error for what is not among the choices."""
+    if value not in allowed:
+        raise EI2Error(f"{name} is {value!r}: it must be one of {', '.join(allowed)}.")
 
 
 class WeightsError(EI2Error):

@@ -47,7 +47,8 @@ class ReplaceAtlas(io.ComfyNode):
         mask = None if mask is None else masks_of(mask, "mask").cpu()
         if len(new) != 1 or (mask is not None and len(mask) != 1):
             raise EI2Error(
-                f"A layer is one picture: got {len(new)} pictures and {0 if mask is None else len(mask)} masks."
+                f"A layer is one picture: got {len(new)} pictures and {0 if mask is None else len(mask)} masks. "
+                "Give one picture, and one mask at most."
             )
         index = pictures.index_of(atlas, layer)
         edited = pictures.replaced(atlas, index, new[0], None if mask is None else mask[0])

@@ -42,8 +42,8 @@ class NullTextInversion(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "early_stop", default=1e-5, min=0.0, max=1.0, step=1e-5, round=1e-8,
-                    tooltip="A loss below it ends the updates of the first step; it rises to 101 times as much at the "
-                    "last. 0.00001 is published, 0 makes all updates.",
+                    tooltip="A loss below it ends the updates of the first step; it rises to 99 times as much at the "
+                    "last of 50. 0.00001 is published, 0 makes all updates.",
                 ),
                 io.Combo.Input(
                     "frames", options=[SHARED, EACH], default=SHARED,

@@ -34,7 +34,9 @@ class OpticalFlow(io.ComfyNode):
                 ),
             ],
             outputs=[
-                FLOW.Output(display_name="EI2_FLOW", tooltip="For Fit Video Atlas."),
+                FLOW.Output(
+                    display_name="EI2_FLOW", tooltip="For Fit Video Atlas, Carry Key Frame, EI² Video Metrics."
+                ),
                 io.Image.Output(
                     display_name="picture",
                     tooltip="From each frame to the next: hue is the direction, strength the length; white stands.",

@@ -51,8 +51,8 @@ def checked_mask(mask: Tensor, frames: Tensor, name: str = "mask") -> Tensor:
     empty = [t for t, one in enumerate(mask) if not (one > 0.5).any()]
     if len(empty) > EMPTY_SHARE * len(mask):
         raise EI2Error(
-            f"{name} is empty in {listed(empty)} of {len(mask)}. Draw or track the object there, or leave the "
-            "mask out: without one the whole clip is a single layer."
+            f"{name} is empty in {len(empty)} of {len(mask)}: {listed(empty)}. Draw or track the object there, or "
+            "leave the mask out: without one the whole clip is a single layer."
         )
     share = (mask > 0.5).float().mean().item()
     if share > NEARLY_ALL:
@@ -78,15 +78,15 @@ def checked_clip(frames: Tensor, shape: tuple[int, int, int], clip: str) -> Tens
 
 
 def listed(frames: list[int]) -> str:
-    """[2, 6, 7, 8] -> "frames 3, 7-9": counted from 1, as a user counts."""
+    """[2, 6, 7, 8] -> "frames 2, 6-8, counted from 0", as the inputs of the nodes count."""
     runs = []
     for t in frames:
         if runs and t == runs[-1][1] + 1:
             runs[-1][1] = t
         else:
             runs.append([t, t])
-    words = ", ".join(f"{a + 1}-{b + 1}" if b > a else f"{a + 1}" for a, b in runs)
-    return f"{'frame' if len(frames) == 1 else 'frames'} {words}"
+    words = ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in runs)
+    return f"{'frame' if len(frames) == 1 else 'frames'} {words}, counted from 0"
 
 
 def fingerprint(frames: Tensor) -> str:

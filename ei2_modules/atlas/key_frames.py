@@ -54,8 +54,8 @@ def checked(keys: KeyFrames, atlas: Atlas) -> KeyFrames:
     blind = [t for t in keys.frames if not (atlas.seen([t])[keys.layer] > SEES).any()]
     if blind:
         raise EI2Error(
-            f"The layer is not seen in {listed(blind)} (counted from 1). Name frames that show it, or leave `frames` "
-            "of Atlas Key Frames empty: they are found."
+            f"The layer is not seen in {listed(blind)}. Name frames that show it, or leave `frames` of Atlas Key "
+            "Frames empty: they are found."
         )
     return keys
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..errors import EI2Error
+from ..errors import EI2Error, require
 
 PRESETS = {"preview": 40, "default": 150, "high": 600}  # steps for a clip of FRAMES
 FRAMES = 24  # longer clips take more steps in proportion, so that every frame is seen as often
@@ -68,10 +68,8 @@ class FitOptions:
     points: int = 600  # of the flow losses, for each pair of frames
 
     def __post_init__(self):
-        if self.motion not in MOTIONS:
-            raise EI2Error(f"motion is {self.motion!r}: it must be one of {', '.join(MOTIONS)}.")
-        if self.masks not in MASKS:
-            raise EI2Error(f"masks is {self.masks!r}: it must be one of {', '.join(MASKS)}.")
+        require("motion", self.motion, MOTIONS)
+        require("masks", self.masks, MASKS)
         if self.steps < 0 or self.window < 2:
             raise EI2Error(f"steps is {self.steps} and window {self.window}: at least 0 and 2.")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import cos, pi, sin
 
-from ..errors import EI2Error
+from ..errors import EI2Error, require
 from .scenes import Scene, Thing, caption
 from .vocabulary import COLOURS
 
@@ -58,8 +58,7 @@ MOTIONS: dict[str, Callable[[Scene, float], Scene]] = {
 
 def moving(scene: Scene, motion: str, frames: int = FRAMES, backwards: bool = False) -> list[Scene]:
     """The frames of a clip: `scene` with its first thing on its way. Raises EI2Error for an unknown motion."""
-    if motion not in MOTIONS:
-        raise EI2Error(f"motion is {motion!r}: it must be one of {', '.join(MOTIONS)}.")
+    require("motion", motion, MOTIONS)
     if frames < 1:
         raise EI2Error(f"{frames} frames are asked for: a clip has at least 1.")
     times = [i / max(frames - 1, 1) for i in range(frames)]

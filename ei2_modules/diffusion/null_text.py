@@ -28,7 +28,7 @@ class NullTextOptions:
     inner: int = 10  # at most so many updates a step; vid2vid-zero makes 1
     learning_rate: float = 1e-2  # of Adam at the first step; it falls to half at the last
     per_frame: bool = False  # an embedding for each frame; published is one for all
-    stop: float = 1e-5  # a loss below it ends the first step's updates, and one 101 times as high would the last's
+    stop: float = 1e-5  # a loss below it ends the first step's updates; one 99 times as high the last's of 50
 
     def __post_init__(self):
         if self.inner < 1:

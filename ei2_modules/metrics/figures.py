@@ -1,6 +1,6 @@
 """How consistent an edited clip is, how well it fits its prompt, and how much of the source it keeps.
 
-One function a figure, one value per frame or per pair of frames; `video_report` puts them together. Embeddings come in
+One function a figure, one value per frame or per pair of frames; report.py puts them together. Embeddings come in
 ready-made; this file knows no CLIP. Clips are (n, h, w, 3) in 0..1, as ComfyUI passes them.
 """
 
@@ -144,8 +144,8 @@ def rgb(clip: Tensor) -> Tensor:
 
 
 def not_finite(clip: Tensor) -> list[int]:
-    """Frames, counted from 1, that hold values that are no finite numbers."""
-    return [i + 1 for i, frame in enumerate(clip) if not frame.isfinite().all()]
+    """Frames, counted from 0, that hold values that are no finite numbers."""
+    return [i for i, frame in enumerate(clip) if not frame.isfinite().all()]
 
 
 def shrink(clip: Tensor, side: int = WORKING_SIDE) -> Tensor:

@@ -120,8 +120,9 @@ def _broken(name: str, clip: Tensor) -> list[str]:
     more = f" and {len(frames) - MOST_NAMED} more" if len(frames) > MOST_NAMED else ""
     which = f"frame{'s' if len(frames) > 1 else ''} {', '.join(map(str, frames[:MOST_NAMED]))}{more}"
     return [
-        f"{which} of {name} hold values that are not finite, so their figures are left out. Start ComfyUI with "
-        "--fp32-vae, or where the latents are to blame already, with --bf16-unet or --fp32-unet."
+        f"{which} of {name} hold values that are not finite, so their figures are left out (counted from 0, as in the "
+        "table). Start ComfyUI with --fp32-vae, or where the latents are to blame already, with --bf16-unet or "
+        "--fp32-unet."
     ]
 
 

@@ -1,1 +1,1 @@
-"""How pixels move from frame to frame."""
+"""How pixels, and objects, move from frame to frame."""

@@ -74,8 +74,13 @@ def flow_of(
         some = evenly_lit(some) if even_light else some
         first, second = some[:-1], some[1:]
         there, back = estimate(first, second), estimate(second, first)
-        if not (there.isfinite().all() and back.isfinite().all()):
-            raise EI2Error(f"The flow after frame {i + 1} is not finite ({method}). Choose another method.")
+        bad = ~torch.cat((there, back), 1).isfinite().flatten(1).all(1)
+        if bad.any():
+            pair = i + int(bad.int().argmax())
+            raise EI2Error(
+                f"The flow between frames {pair} and {pair + 1}, counted from 0, is not finite ({method}). "
+                "Choose another method."
+            )
         parts.append((there, back, followed(there, back), followed(back, there)))
         on_pair(i + len(first), there)
     return Flow(*(torch.cat(part) for part in zip(*parts, strict=True)), method)

@@ -1,4 +1,4 @@
-"""Dense optical flow for the warp error: pyramidal Lucas-Kanade, built from kornia's pyramid, gradients and remap.
+"""Dense optical flow: pyramidal Lucas-Kanade, built from kornia's pyramid, gradients and remap.
 
 Lucas and Kanade 1981, in the coarse-to-fine, iterated form of Bouguet 2001, solved at every pixel. It needs no
 weights, so it works offline. It follows textured motion well; on flat areas it keeps the coarser level's guess.

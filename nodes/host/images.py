@@ -11,7 +11,7 @@ def frames_of(images: Tensor, name: str) -> Tensor:
         shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise EI2Error(f"{name} is {shape}: frames as (n, height, width, 3) are needed. Wire an IMAGE.")
     if not len(images):
-        raise EI2Error(f"{name} holds no frame.")
+        raise EI2Error(f"{name} holds no frame. Give 1 at least.")
     frames = images.float().movedim(-1, 1)[:, :3]
     return frames.expand(-1, 3, -1, -1).clamp(0, 1) if frames.shape[1] == 1 else frames.clamp(0, 1)
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...ei2_modules.errors import EI2Error
+from ...ei2_modules.errors import EI2Error, require
 from ...ei2_modules.motion.flow import Estimate, Flow, flow_of
 from ...ei2_modules.motion.optical_flow import estimate_flow
 
@@ -39,8 +39,7 @@ def register_folder() -> None:
 
 def estimator(method: str, size: tuple[int, int]) -> tuple[Estimate, str]:
     """(the estimate, its name) for frames (h, w). Raises EI2Error with what is missing for a method asked for."""
-    if method not in METHODS:
-        raise EI2Error(f"method is {method!r}: it must be one of {', '.join(METHODS)}.")
+    require("method", method, METHODS)
     method = _best(size) if method == AUTO else method
     return {RAFT: _raft, FARNEBACK: _farneback, LUCAS_KANADE: _lucas_kanade}[method](size), method
 

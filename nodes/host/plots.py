@@ -6,28 +6,26 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-WIDTH = 512
+WIDTH, HEIGHT = 512, 150  # pixels: of all pictures, of a curve
 INK, FAINT, LINE = "#222222", "#cccccc", "#00798c"
 MARGIN = 8
 FONT = ImageFont.load_default(13)
 
 
-def curve(
-    values: list[float], title: str, height: int = 150, low: float | None = None, dots: bool = True
-) -> Image.Image:
+def curve(values: list[float], title: str, low: float | None = None, dots: bool = True) -> Image.Image:
     """A line over 1, 2, ..., len(values), with its smallest and largest number written beside it.
 
     low: where the axis begins, else at the smallest value. dots: the values themselves, behind their running mean.
     Infinite values lie at its end, and what is no number is left out.
     """
-    picture = Image.new("RGB", (WIDTH, height), "white")
+    picture = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen = ImageDraw.Draw(picture)
     pen.text((MARGIN, 4), title, INK, FONT)
     line = running_mean(values, max(5, len(values) // 20)) if dots else values
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     bottom, top = min(finite) if low is None else low, _high(finite) if dots else max(finite)
     span = max(top - bottom, 1e-9)
-    left, right, upper, lower = 52, WIDTH - MARGIN, 28, height - 20
+    left, right, upper, lower = 52, WIDTH - MARGIN, 28, HEIGHT - 20
 
     def place(i: int, value: float) -> tuple[float, float]:
         share = min(max((value - bottom) / span, 0), 1)
@@ -46,8 +44,8 @@ def curve(
     pen.line(points if len(points) > 1 else points * 2, LINE, 2)
     for x, y in () if dots else points:
         pen.ellipse([x - 3, y - 3, x + 3, y + 3], LINE)
-    pen.text((left, height - 17), "1", INK, FONT)
-    pen.text((right, height - 17), f"{len(values)}", INK, FONT, anchor="ra")
+    pen.text((left, HEIGHT - 17), "1", INK, FONT)
+    pen.text((right, HEIGHT - 17), f"{len(values)}", INK, FONT, anchor="ra")
     return picture
 
 

@@ -297,10 +297,10 @@ def half_mask(n, h=40, w=40, empty=()):
         (lambda: checked_frames(film(1), 70), "1 frame: an atlas is what frames have in common"),
         (lambda: checked_frames(film(9), 8), "9 frames; the limit is 8.*max_frames"),
         (lambda: checked_frames(film(3, 16), 70), "40x16"),
-        (lambda: checked_frames(nan_at(1), 70), "not finite in frame 2"),
+        (lambda: checked_frames(nan_at(1), 70), "not finite in frame 1, counted from 0"),
         (lambda: checked_mask(half_mask(2), film()), "Got 2 masks in mask for 3 frames"),
         (lambda: checked_mask(half_mask(3, 20, 40), film()), "mask is 40x20, the images are 40x40"),
-        (lambda: checked_mask(half_mask(3, empty=(0, 1)), film()), "empty in frames 1-2 of 3"),
+        (lambda: checked_mask(half_mask(3, empty=(0, 1)), film()), "empty in 2 of 3: frames 0-1, counted from 0"),
         (lambda: checked_mask(torch.ones(1, 40, 40), film(), "mask_2"), "mask_2 covers 100%"),
         (lambda: FitOptions(motion="wobbly"), "motion is 'wobbly'.*affine, rigid, non-rigid"),
         (lambda: FitOptions(masks="soft"), "masks is 'soft'"),
@@ -317,10 +317,10 @@ def test_masks_that_fit_are_taken(n, h, w):
 
 
 @pytest.mark.parametrize(
-    ("frames", "words"), [([2], "frame 3"), ([2, 6, 7, 8], "frames 3, 7-9"), ([0, 1], "frames 1-2")]
+    ("frames", "words"), [([2], "frame 2"), ([2, 6, 7, 8], "frames 2, 6-8"), ([0, 1], "frames 0-1")]
 )
-def test_frames_are_listed_as_users_count(frames, words):
-    assert listed(frames) == words
+def test_frames_are_listed_as_the_inputs_count(frames, words):
+    assert listed(frames) == f"{words}, counted from 0"
 
 
 def test_a_clip_is_known_by_its_pixels():

@@ -31,7 +31,7 @@ def test_the_published_mask(threshold):
     for step in steps:
         for side, layers in zip(("source", "target"), step, strict=True):
             for layer in layers:
-                blend.add(side, layer.mean((1, -1)).flatten(1), (16, 16))
+                blend.words[side].add(layer.mean((1, -1)).flatten(1), (16, 16))
     expected = published(*steps.sum(0), threshold, (64, 64))
     assert 0.05 < expected.float().mean() < 0.95
     assert torch.equal(blend.mask() > 0, expected)
@@ -69,7 +69,7 @@ def slow_mask(maps, size, latent, threshold):
 def test_any_size(latent, size, levels):
     maps = some_maps(3, size[0] * size[1])
     blend = LocalBlend(3, latent, 0.4, levels=levels)
-    blend.add("target", maps, size)
+    blend.words["target"].add(maps, size)
     expected = torch.stack([slow_mask(frame.view(size).tolist(), size, latent, 0.4) for frame in maps])
     assert torch.equal(blend.mask()[:, 0] > 0, expected)
     assert blend.mask().shape == (3, 1, *latent)
@@ -130,7 +130,8 @@ def square(y, x, radius):
 def blended(dilation=0, **added):
     blend = LocalBlend(1, (9, 9), 0.5, dilation)
     for side, maps in added.items():
-        blend.add(side.removeprefix("not_"), maps, (9, 9), negative=side.startswith("not_"))
+        words = blend.negative if side.startswith("not_") else blend.words
+        words[side.removeprefix("not_")].add(maps, (9, 9))
     return blend.mask()
 
 
@@ -165,14 +166,14 @@ def test_masks(mask, expected):
 
 def test_frames_are_measured_by_their_own():
     blend = LocalBlend(2, (9, 9), 0.5)
-    blend.add("source", torch.cat([spot(2, 2, 1e-3), spot(5, 5, 1.0)]), (9, 9))
+    blend.words["source"].add(torch.cat([spot(2, 2, 1e-3), spot(5, 5, 1.0)]), (9, 9))
     assert torch.equal(blend.mask(), torch.cat([square(2, 2, 1), square(5, 5, 1)]))
 
 
 def test_latents_change_inside_only():
     x, source = torch.randn(2, 1, 4, 9, 9)
     blend = LocalBlend(1, (9, 9), 0.5)
-    blend.add("source", spot(2, 2), (9, 9))
+    blend.words["source"].add(spot(2, 2), (9, 9))
     inside = square(2, 2, 1).bool()
     found = blend(x, source)
     torch.testing.assert_close(found[inside.expand_as(x)], x[inside.expand_as(x)])
@@ -194,7 +195,7 @@ def test_from_least():
 def test_nothing_seen_at_these_levels(added, named):
     blend = LocalBlend(1, (8, 8))
     for size, places in added:
-        blend.add("source", torch.rand(1, places), size)
+        blend.words["source"].add(torch.rand(1, places), size)
     with pytest.raises(EI2Error, match=named) as error:
         blend.mask()
     assert "8x8" in str(error.value)

@@ -65,11 +65,20 @@ def some_flow(frames=3, h=8, w=12, value=0.0):
     return Flow(field, field, agrees, agrees, "test")
 
 
+def overflowing(first, second):
+    field = torch.zeros(len(first), 2, 32, 48)
+    field[1 if len(first) == 2 else 4 :] = torch.nan
+    return field
+
+
 @pytest.mark.parametrize(
     ("attempt", "message"),
     [
         (lambda: flow_of(panned(1)), "1 frame: motion is between frames"),
-        (lambda: flow_of(panned(2), lambda a, b: torch.full((1, 2, 32, 48), torch.nan), "mine"), "not finite .mine."),
+        (
+            lambda: flow_of(panned(7), overflowing, "mine"),
+            "between frames 5 and 6, counted from 0, is not finite .mine.",
+        ),
         (lambda: checked(some_flow(), 4, (8, 12)), "3 frames of 12x8, the images are 4 frames of 12x8"),
         (lambda: checked(some_flow(), 3, (12, 8)), "3 frames of 12x8, the images are 3 frames of 8x12"),
         (lambda: checked(some_flow(value=torch.inf), 3, (8, 12)), "not finite"),

@@ -80,7 +80,7 @@ def test_by_hand_in_any_spelling_and_in_this_order(text):
         ("1.5, x", "1.5, x cannot be one"),
         (",", "nothing cannot be one"),
         ("2, 0, 2", "2 is there more than once"),
-        ("0, 1", "not seen in frame 2 "),
+        ("0, 1", "not seen in frame 1, counted from 0"),
     ],
 )
 def test_what_is_no_key_frame_is_refused(text, message):
@@ -93,7 +93,11 @@ OTHER = "chosen for another atlas: this one has 3 frames and 2 layers"
 
 @pytest.mark.parametrize(
     ("keys", "message"),
-    [(KeyFrames(2, (0,)), OTHER), (KeyFrames(0, (0, 3)), OTHER), (KeyFrames(0, (0, 1)), "not seen in frame 2 ")],
+    [
+        (KeyFrames(2, (0,)), OTHER),
+        (KeyFrames(0, (0, 3)), OTHER),
+        (KeyFrames(0, (0, 1)), "not seen in frame 1, counted from 0"),
+    ],
 )
 def test_those_of_another_atlas_are_refused(keys, message):
     assert checked(KeyFrames(1, (0, 1)), half_seen())

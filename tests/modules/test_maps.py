@@ -7,7 +7,7 @@ import torch
 
 from ei2_modules.attention.control import maps as maps_file
 from ei2_modules.attention.control.alignment import align
-from ei2_modules.attention.control.maps import controlled_attention, edited_maps, softmax_maps, word_maps
+from ei2_modules.attention.control.maps import controlled_attention, softmax_maps, word_maps
 from ei2_modules.attention.control.words import word_weights
 from ei2_modules.attention.core import scaled_dot_product
 
@@ -39,44 +39,38 @@ def slow_map(q, k):
     return [score / sum(scores) for score in scores]
 
 
-def slow_edit(source, target, alignment, weights, share):
+def slow_edit(source, target, alignment, weights):
     """Token by token: from where its share comes."""
     row = []
     for j, own in enumerate(target):
         taken = sum(float(alignment.mapper[i, j]) * source[i] for i in range(len(source)))
-        part = share if alignment.shared[j] else 0.0
-        row.append(float(weights[j]) * ((1 - part) * own + part * taken))
+        row.append(float(weights[j]) * (taken if alignment.shared[j] else own))
     return row
 
 
-def slow_attention(q, k, v, q_src, k_src, heads, alignment, weights, share):
+def slow_attention(q, k, v, q_src, k_src, heads, alignment, weights):
     out = torch.zeros_like(q)
     for b in range(FRAMES):
         for h in range(heads):
             at = slice(h * DIM, (h + 1) * DIM)
             for place in range(PLACES):
                 source, target = slow_map(q_src[b, place, at], k_src[b, :, at]), slow_map(q[b, place, at], k[b, :, at])
-                row = slow_edit(source, target, alignment, weights, share)
+                row = slow_edit(source, target, alignment, weights)
                 out[b, place, at] = sum(w * value for w, value in zip(row, v[b, :, at], strict=True))
     return out
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("share", [1.0, 0.3, 0.0])
 @pytest.mark.parametrize("heads", [1, 2, 3])
 @pytest.mark.parametrize("prompts", PROMPTS.values(), ids=PROMPTS)
-def test_attention_is_the_formula(prompts, heads, share, weighted):
+def test_attention_is_the_formula(prompts, heads, weighted):
     source, target = (text(prompt, 12) for prompt in prompts)
     alignment = align(source, target)
     weights = word_weights(target, {"star" if "star" in target.words else "square": 2.5, "a": 0.0} if weighted else {})
     q, k, v, q_src, k_src = clip(source, target, heads)
-    expected = slow_attention(q, k, v, q_src, k_src, heads, alignment, weights, share)
-    found = controlled_attention(q, k, v, q_src, k_src, heads, alignment, weights, share)
+    expected = slow_attention(q, k, v, q_src, k_src, heads, alignment, weights)
+    found = controlled_attention(q, k, v, q_src, k_src, heads, alignment, weights)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    source_maps, target_maps = softmax_maps(q_src, k_src, heads), softmax_maps(q, k, heads)
-    edited = edited_maps(source_maps, target_maps, alignment, weights if weighted else None, share)
-    by_maps = (edited @ v.float().unflatten(-1, (heads, DIM)).transpose(1, 2)).transpose(1, 2).flatten(2)
-    torch.testing.assert_close(by_maps, expected.float(), rtol=0, atol=1e-5)
 
 
 def test_the_same_text_and_queries_change_nothing():
@@ -87,15 +81,14 @@ def test_the_same_text_and_queries_change_nothing():
 
 
 @pytest.mark.parametrize(
-    ("prompts", "options", "calls"),
+    ("prompts", "calls"),
     [
-        ("swap", {}, [16]),  # every token takes the source's map: the target's own is not asked for
-        ("swap", {"share": 0.5}, [16, 16]),
-        ("insertion", {}, [16, 16]),
-        ("more chunks", {}, [16, 32]),
+        ("swap", [16]),  # every token takes the source's map: the target's own is not asked for
+        ("insertion", [16, 16]),
+        ("more chunks", [16, 32]),
     ],
 )
-def test_two_plain_attentions_at_most(prompts, options, calls):
+def test_two_plain_attentions_at_most(prompts, calls):
     source, target = (text(prompt) for prompt in PROMPTS[prompts])
     q, k, v, q_src, k_src = clip(source, target)
     seen = []
@@ -104,7 +97,7 @@ def test_two_plain_attentions_at_most(prompts, options, calls):
         seen.append(k.shape[1])
         return scaled_dot_product(q, k, v, heads)
 
-    controlled_attention(q, k, v, q_src, k_src, 2, align(source, target), attend=attend, **options)
+    controlled_attention(q, k, v, q_src, k_src, 2, align(source, target), attend=attend)
     assert seen == calls
 
 

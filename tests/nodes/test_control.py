@@ -45,6 +45,12 @@ def one_step(m, latent, chosen, **options):
     return seen[0]
 
 
+def edited_maps(source, target, alignment, weights):
+    """(..., l, s) and (..., l, t) -> (..., l, t)."""
+    found = target + alignment.shared * (source @ alignment.mapper - target)
+    return found if weights is None else found * weights
+
+
 def by_hand(m, latent, edit, cross, own, weights=None):
     """The same with whole maps in memory, layer after layer, in the order that the UNet runs them."""
     kept = {"attn1": [], "attn2": []}
@@ -67,7 +73,7 @@ def by_hand(m, latent, edit, cross, own, weights=None):
     def text_hook(q, k, v, extra):
         heads, half = extra["n_heads"], len(q) // 2
         source = maps.softmax_maps(*kept["attn2"].pop(0), heads)
-        edit_maps = lambda found: maps.edited_maps(source, found, edit.alignment, weights)  # noqa: E731
+        edit_maps = lambda found: edited_maps(source, found, edit.alignment, weights)  # noqa: E731
         first = [text == 0 for text in extra["cond_or_uncond"]].index(True)  # whose maps are edited
         rows = [slice(0, half), slice(half, None)]
         out = [attend(q[r], k[r], v[r], heads, edit_maps if i == first and cross else lambda x: x)

@@ -1,5 +1,6 @@
 """Atlas Key Frames, Edit Key Frames, Aggregate Key Frames and Render Atlas on the real host, with a miniature model."""
 
+import re
 from types import SimpleNamespace
 
 import comfy.model_management
@@ -290,18 +291,30 @@ def test_the_network_trains_inside_a_node(clip, monkeypatch):
         (lambda c: edit(c, model(**FAMILIES["SD1 InstructPix2Pix"])), "sees a picture besides the latents"),
         (lambda c: edit(c, positive=[]), "The positive conditioning is empty"),
         (lambda c: edit(c, positive=caption(width=32)), "32 wide, but this SD15 model takes 64"),
-        (lambda c: edit(c, denoise=0.1), "denoise 0.1 of 3 steps is less than one step. Take at least 0.33"),
+        (lambda c: edit(c, denoise=0.1), "denoise 0.1 of 3 steps is less than one step. Take at least 0.34"),
         (lambda c: edit(c, control_net=controlnet(), canny_low=200), "canny_low 200 must be less than canny_high 200"),
         (lambda c: edit(c, vae=run("demo_model.LoadDemoModel")[2]), "8 channels, but this SD15 model takes 4"),
         (lambda c: aggregate(c, c.images), "Got 4 edited pictures for 3 key frames"),
         (lambda c: aggregate(c, c.images[:3, :, :40]), "edited key frames are 40x40, the clip is 64x40"),
-        (lambda c: aggregate(c, c.images[:3] * torch.nan), "not finite"),
+        (
+            lambda c: aggregate(c, c.images[:3] * torch.tensor([1, 1, torch.nan]).view(3, 1, 1, 1)),
+            "1 of 3 .* not finite",
+        ),
         (lambda c: run("aggregate_atlas.RenderAtlas", atlas=c.atlas, images=c.images[:2]), "another clip"),
     ],
 )
 def test_bad_input_is_refused(clip, attempt, message):
     with pytest.raises(EI2Error, match=message):
         attempt(clip)
+
+
+@pytest.mark.parametrize("steps", [3, 7, 12, 20, 500])
+def test_the_denoise_that_a_refusal_names_is_enough(clip, steps):
+    with pytest.raises(EI2Error) as refused:
+        edit(clip, steps=steps, denoise=0.9 / steps)
+    named = float(re.search(r"Take at least ([\d.]+)", str(refused.value))[1])
+    options = edit_run.EditOptions(edit_run.PROPAGATED, "noise", 0, steps, 1.0, named, 64)
+    assert options.denoising(steps) >= 1
 
 
 def test_choices_are_checked():

@@ -124,7 +124,7 @@ def noise(n):
     ("change", "message"),
     [
         ({"images": slice(0, 1)}, "1 frame: an atlas"),
-        ({"mask": torch.zeros(4, 40, 64)}, "mask is empty in frames 1-4 of 4"),
+        ({"mask": torch.zeros(4, 40, 64)}, "mask is empty in 4 of 4: frames 0-3"),
         ({"mask": torch.ones(4, 40, 64)}, "mask covers 100%"),
         ({"mask": torch.ones(3, 40, 64)}, "Got 3 masks in mask for 4 frames"),
         ({"mask_2": torch.ones(4, 64, 40)}, "mask_2 is 40x64, the images are 64x40"),
@@ -132,7 +132,7 @@ def noise(n):
         ({"max_frames": 3}, "4 frames; the limit is 3"),
         ({"motion": "wobbly"}, "motion is 'wobbly'"),
         ({"images": noise(4)}, "Flow agrees both ways on only"),
-        ({"images": torch.full((4, 40, 64, 3), torch.nan)}, "not finite in frames 1-4"),
+        ({"images": torch.full((4, 40, 64, 3), torch.nan)}, "not finite in frames 0-3"),
     ],
 )
 def test_bad_input_is_refused(clip, change, message):

@@ -90,7 +90,7 @@ def test_farneback_is_opencvs(weights, monkeypatch):
     ("images", "method", "message"),
     [
         (film(1), "auto", "1 frame: motion is between frames"),
-        (film()[:0], "auto", "holds no frame"),
+        (film()[:0], "auto", "holds no frame. Give 1"),
         (film()[0], "auto", r"images is \(40, 56, 3\)"),
         (film(), "RAFT", "RAFT needs 128 px at least, the frames are 56x40"),
         (film(2, 128, 128), "RAFT", "weights are not there.*raft_small.*optical_flow"),

@@ -115,6 +115,12 @@ def test_a_help_page_fits_the_narrow_panel(page):
     assert [row for row in rows(read(page)) if len(row.strip().strip("|").split("|")) > 2] == []
 
 
+@pytest.mark.parametrize("room", ["ei2_modules", "nodes/host"])
+def test_the_layout_names_every_folder(room):
+    folders = {path.parent.name for path in (ROOT / room).glob("*/__init__.py")}
+    assert folders and folders <= {row.split("`")[1] for row in rows(read("docs/develop.md")) if row.startswith("| `")}
+
+
 def test_the_map_of_equations_names_what_is_defined():
     page = "docs/method.md"
     assert len(re.findall(r"\.py\) `\w+`", read(page))) > 10

@@ -54,6 +54,24 @@ def test_words_and_sizes_of_the_miniature():
     assert PROMPT["6"]["inputs"]["steps"] == 500
 
 
+@pytest.mark.parametrize(
+    ("ends", "shown"),
+    [
+        ([node("EI2Compare", a=["2", 0], b=["6", 0], c=["2", 0], label_a="x")], [["2", 0], ["6", 0]]),
+        ([node("CreateVideo", images=["6", 0]), node("EI2Compare", a=["2", 0], b=["5", 0])], [["2", 0], ["5", 0]]),
+        ([node("CreateVideo", images=["6", 0])], [[CLIP, 0], ["6", 0]]),
+    ],
+)
+def test_what_a_picture_shows(ends, shown):
+    assert thumbnails.compared("a", PROMPT | {f"end {i}": end for i, end in enumerate(ends)}) == shown
+
+
+@pytest.mark.parametrize("ends", [{}, {"video": node("CreateVideo", images=[CLIP, 0])}])
+def test_a_template_that_shows_no_edit_is_refused_by_its_name(ends):
+    with pytest.raises(SystemExit, match=r"12_mine shows 1 clip, .* EI² Compare or Create Video"):
+        thumbnails.compared("12_mine", PROMPT | ends)
+
+
 def test_rows_and_columns():
     rows = [[Image.new("RGB", (64, 64), (40 * y, 30 * x, 0)) for x in range(8)] for y in range(3)]
     picture = thumbnails.thumbnail(rows)

@@ -64,10 +64,11 @@ def main() -> None:
     names = sys.argv[1:] or sorted(path.stem for path in WORKFLOWS.glob("*.json"))
     with Server(CACHE / "pictures") as server:
         template_files.stage(server, 24)
-        for name, prompt in prompts(server, names).items():
-            if name in EDITS:
-                prompt = miniature(prompt, *EDITS[name])
-            thumbnail(run(server, prompt)).save(WORKFLOWS / f"{name}.jpg", quality=90)
+        found = prompts(server, names)
+        graphs = {name: miniature(prompt, *EDITS[name]) if name in EDITS else prompt for name, prompt in found.items()}
+        shown = {name: compared(name, graph) for name, graph in graphs.items()}  # of all before the first runs
+        for name, graph in graphs.items():
+            thumbnail(run(server, graph, shown[name])).save(WORKFLOWS / f"{name}.jpg", quality=90)
             print(name, flush=True)
 
 
@@ -116,13 +117,26 @@ def reads(prompt: dict, of: dict, name: str) -> str:
     return prompt[of["inputs"][name][0]]["class_type"]
 
 
-def run(server: Server, prompt: dict) -> list[list[Image.Image]]:
-    """The clips that the template compares, each once; else its source, and what it makes a video of."""
+def compared(template: str, prompt: dict) -> list[list]:
+    """Links to the clips that it compares, each once; else to its source, and what it makes a video of.
+
+    Ends the program for a template that shows fewer than two.
+    """
     ends = {name: [n["inputs"] for n in prompt.values() if n["class_type"] == name] for name in SHOWING}
     shown = [inputs[name] for inputs in ends["EI2Compare"] for name in "abcd" if name in inputs]
     shown = shown or [[CLIP, 0], *(inputs["images"] for inputs in ends["CreateVideo"])]
-    rows = list({tuple(link): link for link in shown}.values())
-    kept = {f"row {i}": node("SaveImage", "", images=link, filename_prefix="row") for i, link in enumerate(rows)}
+    found = list({tuple(link): link for link in shown}.values())
+    if len(found) < 2:
+        raise SystemExit(
+            f"{template} shows {len(found)} clip, and its picture needs 2 at least: put EI² Compare or Create Video "
+            "behind the edit."
+        )
+    return found
+
+
+def run(server: Server, prompt: dict, shown: list[list]) -> list[list[Image.Image]]:
+    """The frames of these clips."""
+    kept = {f"row {i}": node("SaveImage", "", images=link, filename_prefix="row") for i, link in enumerate(shown)}
     outputs = server.run(without_ends(prompt, server) | kept)
     files = [outputs[name]["images"] for name in kept]
     return [[Image.open(server.output(file)).convert("RGB") for file in clip] for clip in files]

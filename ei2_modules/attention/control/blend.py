@@ -64,7 +64,10 @@ class WordMaps:
 
 
 class LocalBlend:
-    """The mask of an edit's words, source and target, and what it does to the edit's latents."""
+    """The mask of an edit's words, source and target, and what it does to the edit's latents.
+
+    Maps are added to `words`, or to `negative` for words whose place must not change, by side: "source", "target".
+    """
 
     def __init__(
         self,
@@ -79,12 +82,6 @@ class LocalBlend:
         self.words, self.negative = (
             {side: WordMaps(frames, size, levels) for side in ("source", "target")} for _ in range(2)
         )
-
-    def add(
-        self, side: str, maps: Tensor, size: Size, frames: Sequence[int] | None = None, negative: bool = False
-    ) -> None:
-        """As `WordMaps.add`. side: "source" or "target". negative: of words whose place must not change."""
-        (self.negative if negative else self.words)[side].add(maps, size, frames)
 
     def mask(self) -> Tensor:
         """(n, 1, h, w), 1 where the clip may change: where either side's words are seen and no negative word is."""

@@ -19,19 +19,6 @@ def softmax_maps(q: Tensor, k: Tensor, heads: int) -> Tensor:
     return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
 
 
-def edited_maps(
-    source: Tensor, target: Tensor, alignment: Alignment, weights: Tensor | None = None, share: float = 1.0
-) -> Tensor:
-    """Maps (..., l, s) and (..., l, t) -> (..., l, t): the source's columns where shared, then each word's weight.
-
-    weights: (t,), see `words.word_weights`; as published the result is not normalised again.
-    share: how much of the source's column a shared one takes; the rest stays its own.
-    """
-    mapper, shared = alignment.mapper.to(source), share * alignment.shared.to(target)
-    maps = target + shared * (source @ mapper - target)
-    return maps if weights is None else maps * weights.to(maps)
-
-
 def controlled_attention(
     q: Tensor,
     k: Tensor,
@@ -41,16 +28,16 @@ def controlled_attention(
     heads: int,
     alignment: Alignment,
     weights: Tensor | None = None,
-    share: float = 1.0,
     attend: Attend = scaled_dot_product,
 ) -> Tensor:
-    """edited_maps(source, target) @ v, exactly, with no map ever held.
+    """E v, exactly, with no map ever held: E has the source's columns where shared, then each word's weight.
 
     q: (b, l, d), k, v: (b, t, d) of the target; q_src: (b, l, d), k_src: (b, s, d) of the source. Returns (b, l, d).
     With E = A diag(own) + A_src M, E v = A (own·v) + A_src (M v): plain attention of the target and plain attention of
-    the source, each with values of its own. attend: as in frame attention.
+    the source, each with values of its own. weights: (t,), see `words.word_weights`; as published E is not normalised
+    again. attend: as in frame attention.
     """
-    own, moved = 1 - share * alignment.shared, share * alignment.mapper  # (t,), (s, t)
+    own, moved = 1 - alignment.shared, alignment.mapper  # (t,), (s, t)
     if weights is not None:
         own, moved = own * weights.cpu(), moved * weights.cpu()
     out = attend(q_src, k_src, moved.to(v) @ v, heads)

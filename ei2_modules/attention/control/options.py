@@ -5,7 +5,7 @@ The values were found on the miniature model: tuned EI², 25 steps, guidance 3, 
 
 from dataclasses import dataclass
 
-from ...errors import EI2Error
+from ...errors import EI2Error, require
 
 SOURCES = ("along the inversion", "own prediction", "null text")
 CUSTOM = "custom"
@@ -40,12 +40,12 @@ class ControlOptions:
                 raise EI2Error(f"{what} is {threshold}: it must be 0 ({zero}) to below 1; 0.4 is usual.")
         if self.dilation < 0:
             raise EI2Error(f"dilation is {self.dilation}: it must be 0 or more pixels of the latent.")
-        _require("source", self.source, SOURCES)
+        require("source", self.source, SOURCES)
 
     @classmethod
     def of_kind(cls, kind: str, source: str = SOURCES[0], **custom) -> "ControlOptions":
         """Options of a kind of edit; only kind "custom" reads `custom`."""
-        _require("kind of edit", kind, (*KINDS, CUSTOM))
+        require("kind of edit", kind, (*KINDS, CUSTOM))
         return cls(source=source, **KINDS.get(kind, custom))
 
     def describe(self) -> str:
@@ -77,8 +77,3 @@ KINDS = {
     "vid2vid-zero": {"self_share": 0.0},  # for refined texts the released code passes 0.4 by mistake
     "FateZero": {"self_share": 0.8, "fuse_threshold": 0.2, "dilation": 0, "finest": 0.5},
 }  # fmt: skip
-
-
-def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise EI2Error(f"{name} is {value!r}: it must be one of {', '.join(allowed)}.")

@@ -1,1 +1,1 @@
-"""Layered atlases inside the host: fitting them, and their files."""
+"""Layered atlases inside the host: fitting them, editing their key frames, and their files."""

@@ -48,8 +48,11 @@ def checked_edit(edited: Tensor, frames: Tensor) -> Tensor:
         raise EI2Error(f"Got {len(edited)} edited pictures for {len(frames)} key frames. Give one for each, in order.")
     if abs(width * h - height * w) > max(h, w, height, width):
         raise EI2Error(f"The edited key frames are {width}x{height}, the clip is {w}x{h}. Give them its shape.")
-    if not edited.isfinite().all():
-        raise EI2Error("The edited key frames hold values that are not finite. Decode them again.")
+    if bad := (~edited.isfinite().flatten(1).all(1)).sum().item():
+        raise EI2Error(
+            f"{bad} of {len(edited)} edited key frames hold values that are not finite. Start ComfyUI with --fp32-vae "
+            "and decode them again."
+        )
     if (height, width) == (h, w):
         return edited
     return F.interpolate(edited, (h, w), mode="bilinear", align_corners=False, antialias=True)

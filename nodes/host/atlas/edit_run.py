@@ -1,5 +1,6 @@
 """The edit of key frames inside the host (StableVideo, section 3.3): one after the other, each from the one before."""
 
+import math
 from dataclasses import dataclass
 
 import comfy.sample
@@ -75,9 +76,10 @@ class EditJob:
         conditioning.check(self.positive, "positive", spec)
         conditioning.check(self.negative, "negative", spec)
         if options.denoising(options.steps) < 1:
+            least = math.ceil(100 / options.steps) / 100  # rounded up, or it would not be enough
             raise EI2Error(
-                f"denoise {options.denoise:g} of {options.steps} steps is less than one step. Take at least "
-                f"{1 / options.steps:.2g}, or more steps."
+                f"denoise {options.denoise:g} of {options.steps} steps is less than one step. Take at least {least:g}, "
+                "or more steps."
             )
 
 

@@ -28,9 +28,9 @@ def picture_of(atlas: Atlas, layer: int) -> Tensor:
     return image_of(atlas.layers[layer].texture[None])
 
 
-def alpha_of(atlas: Atlas, layer: int = 0) -> Tensor:
-    """MASK: a layer's alpha in every frame."""
-    return torch.cat([atlas.alpha(frames, layer) for frames in atlas.chunks()])[:, 0]
+def alpha_of(atlas: Atlas) -> Tensor:
+    """MASK: the foremost layer's alpha in every frame."""
+    return torch.cat([atlas.alpha(frames, 0) for frames in atlas.chunks()])[:, 0]
 
 
 def shown_of(atlas: Atlas) -> tuple[Tensor, Tensor, Tensor, Tensor]:

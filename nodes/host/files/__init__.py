@@ -1,1 +1,1 @@
-"""Where tuned weights lie."""
+"""Where tuned weights lie, and videos that loop."""

@@ -12,7 +12,7 @@ from ..inflating.unet import attended_channels
 from ..precision import dtype_name
 
 # Bytes that one training step holds at its peak, per frame, latent pixel and byte of precision: measured by
-# benchmarks/tuning_memory.py with FFAM r = 2, STAM and 8 frames, on UNets of SD1.5's and SDXL's shape.
+# benchmarks/memory/tuning_memory.py with FFAM r = 2, STAM and 8 frames, on UNets of SD1.5's and SDXL's shape.
 BLOCK_BYTES = 33.8  # for each channel of the transformer blocks, by the share of the pixels that they see
 UNET_BYTES, CHECKPOINTED_BYTES = 100, 81  # for each channel of the UNet's first level: the rest, or all there is
 KEY_BYTES = 0.5  # as BLOCK_BYTES, for each frame beyond 8: every frame looks at the coarse tokens of all others
