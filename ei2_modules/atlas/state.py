@@ -19,7 +19,7 @@ from .start import Start
 from .texture import Box
 
 # Its number changes too when the same inputs give another fit: what is kept of the old one is not theirs.
-FILE = StateFile("ei2_fit", 1, work="a fit", again="Fit anew")
+FILE = StateFile("ei2_fit", 2, work="a fit", again="Fit anew")
 PARTS = ("value", "first", "second", "seen")  # of Rows
 FLOW = ("forward", "backward", "forward_agrees", "backward_agrees")
 

@@ -1,7 +1,8 @@
 """Dense optical flow: pyramidal Lucas-Kanade, built from kornia's pyramid, gradients and remap.
 
-Lucas and Kanade 1981, in the coarse-to-fine, iterated form of Bouguet 2001, solved at every pixel. It needs no
-weights, so it works offline. It follows textured motion well; on flat areas it keeps the coarser level's guess.
+Lucas and Kanade 1981, in the coarse-to-fine, iterated form of Bouguet 2001, solved at every pixel over all three
+colours: what differs from its ground in hue alone is followed too. It needs no weights, so it works offline. It follows
+textured motion well. On flat areas it keeps the coarser level's guess, unless standing still explains them as well.
 This is the only file of the package that imports kornia.
 """
 
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from kornia.color import rgb_to_grayscale
 from kornia.filters import gaussian_blur2d, spatial_gradient
 from kornia.geometry.transform import build_pyramid, remap
 from torch import Tensor
@@ -24,7 +24,8 @@ class FlowOptions:
     iterations: int = 8  # more did not lower the error on known translations
     window: int = 15  # px, the neighbourhood that is assumed to move as one
     sigma: float = 3.0  # px, Gaussian weight in the window; 2 doubles the error, more blurs motion edges
-    damping: float = 3e-5  # in squared gradients (grey 0..1 per px); keeps flat areas where they were
+    damping: float = 1e-4  # in squared gradients (0..1 per px, over all colours); keeps flat areas where they were
+    still: float = 1e-4  # squared difference (over all colours) below which what need not move stands still
     max_step: float = 1.5  # px per iteration; the linearisation says nothing about longer steps
 
 
@@ -38,11 +39,11 @@ def estimate_flow(first: Tensor, second: Tensor, options: FlowOptions = DEFAULTS
     second(x + dx, y + dy) ~ first(x, y).
     """
     levels = _level_count(first.shape[-2:], options)
-    firsts, seconds = (build_pyramid(rgb_to_grayscale(frames), levels) for frames in (first, second))
-    flow = torch.zeros_like(firsts[-1]).repeat(1, 2, 1, 1)
+    firsts, seconds = (build_pyramid(frames, levels) for frames in (first, second))
+    flow = torch.zeros_like(firsts[-1][:, :2])
     for a, b in zip(reversed(firsts), reversed(seconds), strict=True):
         flow = _refine(a, b, _resize_flow(flow, a.shape[-2:]), options)
-    return flow
+    return torch.where(_stands(first, second, flow, options), 0, flow)
 
 
 def warp(frames: Tensor, flow: Tensor) -> Tensor:
@@ -75,20 +76,29 @@ def _level_count(size: tuple[int, int], options: FlowOptions) -> int:
 
 def _refine(a: Tensor, b: Tensor, flow: Tensor, options: FlowOptions) -> Tensor:
     """Iterate the 2x2 least-squares step of one pyramid level."""
-
-    def window(x):
-        return gaussian_blur2d(x, (options.window,) * 2, (options.sigma,) * 2, border_type="replicate")
-
-    gx, gy = spatial_gradient(a)[:, 0].split(1, dim=1)  # (n, 1, h, w) each
-    xx, xy, yy = window(torch.cat([gx * gx, gx * gy, gy * gy], dim=1)).split(1, dim=1)
+    gx, gy = spatial_gradient(a).unbind(2)  # (n, 3, h, w) each
+    xx, xy, yy = _windowed(options, gx * gx, gx * gy, gy * gy)
     xx, yy = xx + options.damping, yy + options.damping
     determinant = xx * yy - xy * xy
     for _ in range(options.iterations):
         change = (warp(b, flow) - a) * _inside(flow)  # what left the picture says nothing
-        ex, ey = window(torch.cat([gx * change, gy * change], dim=1)).split(1, dim=1)
+        ex, ey = _windowed(options, gx * change, gy * change)
         step = torch.cat([xy * ey - yy * ex, xy * ex - xx * ey], dim=1) / determinant
         flow = flow + step.clamp(-options.max_step, options.max_step)
     return flow
+
+
+def _stands(a: Tensor, b: Tensor, flow: Tensor, options: FlowOptions) -> Tensor:
+    """(n, 1, h, w) bool: no motion explains the window as well as the flow does, and well."""
+    moved, stood = _windowed(options, (warp(b, flow) - a).square(), (b - a).square())
+    return (stood <= moved + 1e-3 * options.still) & (stood < options.still)
+
+
+def _windowed(options: FlowOptions, *products: Tensor) -> tuple[Tensor, ...]:
+    """Of each, (n, 3, h, w): the sum over colours and the mean in the window, (n, 1, h, w)."""
+    summed = torch.cat([product.sum(1, keepdim=True) for product in products], dim=1)
+    sides, sigmas = (options.window,) * 2, (options.sigma,) * 2
+    return gaussian_blur2d(summed, sides, sigmas, border_type="replicate").split(1, dim=1)
 
 
 def _resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:

@@ -259,6 +259,25 @@ def test_flow_follows_parts_that_move_apart():
     assert flow[8:-8, 80:-12].mean().item() == pytest.approx(-2, abs=0.2)
 
 
+def painted(hue, left, size=(48, 64), ground=(0.3, 0.3, 0.3), side=16):
+    """A flat square whose left edge is at column `left`, on a flat ground."""
+    picture = torch.tensor(ground).view(1, 3, 1, 1).repeat(1, 1, *size)
+    picture[:, :, 16 : 16 + side, left : left + side] = torch.tensor(hue).view(1, 3, 1, 1)
+    return picture
+
+
+@pytest.mark.parametrize("hue", [(0.9, 0.9, 0.9), (0.6, 0.1467, 0.3)], ids=["brighter", "another hue, as bright"])
+def test_flow_follows_a_flat_object_and_leaves_its_ground(hue):
+    assert torch.tensor(hue) @ torch.tensor([0.299, 0.587, 0.114]) == pytest.approx(
+        0.9 if hue[0] > 0.8 else 0.3, abs=1e-3
+    )
+    first, second = painted(hue, 20), painted(hue, 23)
+    flow, back = estimate_flow(first, second), estimate_flow(second, first)
+    assert flow[0, 0, 18:30, 22:34].mean().item() == pytest.approx(3, abs=0.3)
+    assert flow[0, :, :, 54:].abs().max() == 0  # far from it nothing is seen to move
+    assert followed(flow, back).float().mean() > 0.7
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 7), (16, 16), (31, 33)])
 def test_flow_of_a_still_is_zero_at_any_size(size):
     frames = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
