@@ -348,6 +348,27 @@ def test_the_blend_begins_where_it_is_said():
     assert not torch.equal(always, free)
 
 
+@pytest.mark.parametrize(
+    ("share", "cross", "other"), [(0.0, 0, 0), (0.2, 2, 2), (0.5, 5, 5), (0.8, 8, 8), (1.0, 10, 10)]
+)
+def test_shares_end_at_the_very_step(monkeypatch, share, cross, other):
+    """Of ten: twice a tenth is not more than two tenths, whatever floating point says of 1 - 8/10."""
+    m = smooth()
+    latent, taken, blended = inverted(m, steps=10), [], []
+    step, blend = control.ControlledGuider._step, control.LocalBlend.__call__
+    monkeypatch.setattr(
+        control.ControlledGuider, "_step", lambda self, *args: taken.append(step(self, *args)) or taken[-1]
+    )
+    monkeypatch.setattr(
+        control.LocalBlend, "__call__", lambda self, *args: blended.append(len(taken)) or blend(self, *args)
+    )
+    shares = dict.fromkeys(("cross_share", "self_share", "temporal_share", "feature_share"), share)
+    edited(m, latent, controls(**shares, blend_threshold=0.4, blend_start=share))
+    found = {name: [step.takes(name) for step in taken] for name in ("cross", "self", "temporal", "feature")}
+    assert found == {name: [i < (cross if name == "cross" else other) for i in range(10)] for name in found}
+    assert blended == list(range(other + 1, 11))
+
+
 def test_controlnet_is_seen_by_edit_and_source():
     m = smooth()
     latent, net = inverted(m), controlnet()

@@ -31,7 +31,7 @@ def extra(texts=(0, 1), size=SIZE, window=None):
 
 def step(edit=None, blend=None, fused=None, size=SIZE, **chosen):
     shares = {"cross_share": 0.0, "self_share": 0.0} | chosen
-    return steps.Step(edit or prompt_edit(), options.ControlOptions(**shares), 0.0, size, blend, fused)
+    return steps.Step(edit or prompt_edit(), options.ControlOptions(**shares), 0, 1, size, blend, fused)
 
 
 def plain(q, k, v):

@@ -4,6 +4,7 @@ The values were found on the miniature model: tuned EI², 25 steps, guidance 3, 
 """
 
 from dataclasses import dataclass
+from math import floor
 
 from ...errors import EI2Error
 
@@ -13,7 +14,7 @@ CUSTOM = "custom"
 
 @dataclass(frozen=True)
 class ControlOptions:
-    """Shares are of the steps, from the first on: 0.8 of 25 steps are the first 20."""
+    """Shares are of the steps, from the first on: 0.8 of 25 steps are the first 20. See `steps_of`."""
 
     cross_share: float = 0.8  # cross-attention says where things are: 0.2 leaves 1.3 px, 0.5 0.54, 0.8 0.38
     self_share: float = 0.6  # queries and keys of frame attention: on top of cross it halves the flicker
@@ -48,6 +49,13 @@ class ControlOptions:
         _require("kind of edit", kind, (*KINDS, CUSTOM))
         return cls(source=source, **KINDS.get(kind, custom))
 
+    def steps_of(self, share: str, steps: int) -> int:
+        """How many of all steps, from the first on, a share such as "self_share" is of: rounded down, as published.
+
+        Prompt-to-Prompt counts cross_share of one step more: half of 25 steps are 13, and 12 of everything else.
+        """
+        return floor(getattr(self, share) * (steps + (share == "cross_share")) + ROUNDING)
+
     def describe(self) -> str:
         """For the node: what an edit takes from its clip."""
         taken = [f"{name.removesuffix('_share')} {getattr(self, name):.0%}" for name in SHARES if getattr(self, name)]
@@ -58,6 +66,7 @@ class ControlOptions:
         return "\n".join(lines)
 
 
+ROUNDING = 1e-9  # 0.29 of 100 is below 29 in floating point
 SHARES = ("cross_share", "self_share", "temporal_share", "feature_share")
 THRESHOLDS = {"blend_threshold": "no blend", "fuse_threshold": "no fusing", "noise_threshold": "everywhere"}
 

@@ -82,10 +82,11 @@ class ControlledGuider(comfy.samplers.CFGGuider):
             self.fused = self._seen(x, options.fuse_threshold, True, extra_args)
         if not options.noise_share:
             return x
-        if self._place(sigmas) < schedule.steps:
+        number = self._number(self._place(sigmas))
+        if number > 0:
             warn(
                 "The old shape may stay: its noise is renewed only where sampling begins at the noise itself, and this "
-                f"one begins after {self._done(self._place(sigmas)):.0%} of the way. Set strength to 1."
+                f"one begins after {number / schedule.steps:.0%} of the way. Set strength to 1."
             )
             return x
         mask = self._seen(x, options.noise_threshold, False, extra_args)
@@ -121,7 +122,8 @@ class ControlledGuider(comfy.samplers.CFGGuider):
 
     def _blended(self, denoised: Tensor, x: Tensor, place: int) -> Tensor:
         """The x0 whose DDIM step ends in the source's latents outside the words of the edit, or outside the mask."""
-        if place == 0 or self._done(place) < self.control.options.blend_start or self.blend is self.mask is None:
+        start = self.control.options.steps_of("blend_start", self.clip.schedule.steps)
+        if place == 0 or self._number(place) < start or self.blend is self.mask is None:
             return denoised
         sigma, below = (self.sigmas[i].to(x) for i in (place, place - 1))
         edited, source = ddim_step(x, denoised, sigma, below), self.source.at(place - 1).to(x)
@@ -145,12 +147,12 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         return dilate(seen.float(), self.control.options.dilation)
 
     def _step(self, place: int, x: Tensor) -> Step:
-        size = tuple(x.shape[-2:])
-        return Step(self.control.edit, self.control.options, self._done(place), size, self.blend, self.fused)
+        number, steps, size = self._number(place), self.clip.schedule.steps, tuple(x.shape[-2:])
+        return Step(self.control.edit, self.control.options, number, steps, size, self.blend, self.fused)
 
-    def _done(self, place: int) -> float:
-        """The share of the sampling."""
-        return 1 - place / self.clip.schedule.steps
+    def _number(self, place: int) -> int:
+        """Of the step that starts there, 0 for the first."""
+        return self.clip.schedule.steps - place
 
     def _place(self, sigma: Tensor) -> int:
         """In the schedule, of the first of these sigmas."""

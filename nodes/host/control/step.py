@@ -21,11 +21,12 @@ from .prompt_edit import PromptEdit
 
 @dataclass
 class Step:
-    """Kept for one step only. done: the share of the sampling that is."""
+    """Kept for one step only."""
 
     edit: PromptEdit
     options: ControlOptions
-    done: float
+    number: int  # 0 for the first of all `steps`
+    steps: int
     size: tuple[int, int]  # of the latent
     blend: LocalBlend | None  # its words are looked for
     fused: Tensor | None = None  # (n, 1, h, w), 1 where self-attention stays the edit's own
@@ -33,7 +34,7 @@ class Step:
 
     def takes(self, share: str) -> bool:
         """share: "cross", "self", "temporal" or "feature"."""
-        return self.done < getattr(self.options, f"{share}_share")
+        return self.number < self.options.steps_of(f"{share}_share", self.steps)
 
     @property
     def needs_source(self) -> bool:
