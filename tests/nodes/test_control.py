@@ -369,6 +369,22 @@ def test_shares_end_at_the_very_step(monkeypatch, share, cross, other):
     assert blended == list(range(other + 1, 11))
 
 
+def test_a_fused_edit_looks_at_the_source_of_each_step(monkeypatch):
+    """With no pass more than a step has: what an earlier one saw is not asked."""
+    m = smooth()
+    latent, made, calls = inverted(m), [], []
+    step, apply_model = control.ControlledGuider._step, m.model.apply_model
+    monkeypatch.setattr(
+        control.ControlledGuider, "_step", lambda self, *args: made.append(step(self, *args)) or made[-1]
+    )
+    monkeypatch.setattr(m.model, "apply_model", lambda x, *a, **k: calls.append(len(x)) or apply_model(x, *a, **k))
+    edited(m, latent, controls(cross_share=0.0, self_share=0.5, fuse_threshold=0.5))
+    assert sum(calls) == (2 * 3 + 2 * 2) * 3  # texts of every step, for 3 frames
+    assert [bool(step.fusing.sums) for step in made] == [True, True, False, False]
+    first, second = (step.fusing.relative() for step in made[:2])
+    assert not torch.equal(first, second)
+
+
 def test_controlnet_is_seen_by_edit_and_source():
     m = smooth()
     latent, net = inverted(m), controlnet()

@@ -6,10 +6,9 @@ Found by the place in the UNet and by the window of frames, so that the host may
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from ....ei2_modules.attention.control.blend import LocalBlend
+from ....ei2_modules.attention.control.blend import LocalBlend, WordMaps
 from ....ei2_modules.attention.control.maps import controlled_attention
 from ....ei2_modules.attention.control.options import ControlOptions
 from ....ei2_modules.errors import EI2Error
@@ -29,7 +28,7 @@ class Step:
     steps: int
     size: tuple[int, int]  # of the latent
     blend: LocalBlend | None  # its words are looked for
-    fused: Tensor | None = None  # (n, 1, h, w), 1 where self-attention stays the edit's own
+    fusing: WordMaps | None = None  # of this step's source: where self-attention stays the edit's own
     recorded: dict[tuple, tuple[Tensor, ...]] = field(default_factory=dict)
 
     def takes(self, share: str) -> bool:
@@ -85,6 +84,8 @@ class Recording:
             words = self.step.edit.blend
             see(self.step.blend.words["source"], q, k, words.source, extra)
             see(self.step.blend.negative["source"], q, k, words.kept_source, extra)
+        if self.step.fusing is not None and self.step.takes("self"):
+            see(self.step.fusing, q, k, self.step.edit.blend.source, extra)
         return out
 
     def features(self, h: Tensor, options: dict) -> Tensor:
@@ -104,9 +105,9 @@ class Editing:
         if not (self.step.takes("self") and self.step.counts(extra)):
             return attend(q, k)
         taken = attend(*_repeated(self.step.of("self", extra), (q, k)))
-        if self.step.fused is None:
+        if self.step.fusing is None:
             return taken
-        return taken + _rows(self.step.fused, len(q), extra).to(taken) * (attend(q, k) - taken)
+        return taken + self._own(len(q), extra).to(taken) * (attend(q, k) - taken)
 
     def temporal_attention(self, q: Tensor, k: Tensor, extra: dict) -> tuple[Tensor, Tensor]:
         return _repeated(self.step.of("temporal", extra), (q, k)) if self.step.takes("temporal") else (q, k)
@@ -126,6 +127,12 @@ class Editing:
 
     def features(self, h: Tensor, options: dict) -> Tensor:
         return _repeated(self.step.of("features", options), (h,))[0] if self.step.takes("feature") else h
+
+    def _own(self, rows: int, extra: dict) -> Tensor:
+        """(rows, l, 1) of a call, 1 where FateZero leaves self-attention to the edit: where the old words are seen."""
+        seen, window = self.step.fusing.relative(at=tuple(extra["activations_shape"][-2:])), window_of(extra)
+        mask = (seen if window is None else seen[list(window)]) > self.step.options.fuse_threshold
+        return mask.flatten(1)[:, :, None].repeat(rows // len(mask), 1, 1)
 
     def _see(self, q: Tensor, k: Tensor, extra: dict) -> None:
         if self.step.blend is not None:
@@ -147,14 +154,6 @@ def _key(extra: dict) -> tuple:
 def _parts(rows: int, texts: int) -> list[slice]:
     each = rows // texts
     return [slice(i * each, (i + 1) * each) for i in range(texts)]
-
-
-def _rows(mask: Tensor, rows: int, extra: dict) -> Tensor:
-    """(n, 1, h, w) of the clip -> (rows, l, 1) of a call."""
-    window = window_of(extra)
-    mask = mask if window is None else mask[list(window)]
-    mask = F.interpolate(mask, size=tuple(extra["activations_shape"][-2:]), mode="nearest-exact")
-    return mask.flatten(1)[:, :, None].repeat(rows // len(mask), 1, 1)
 
 
 def _repeated(source: tuple[Tensor, ...], rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
