@@ -25,6 +25,11 @@ def test_defaults_by_kind():
     assert found == FOUND
 
 
+def test_only_video_p2p_blends_by_what_it_takes():
+    """As its released code; the paper of Prompt-to-Prompt goes by the new word's own maps, and so do the others."""
+    assert [kind for kind in KINDS if ControlOptions.of_kind(kind).blend_taken] == ["Video-P2P"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_custom_reads_values(kind):
     assert ControlOptions.of_kind(kind, cross_share=0.11) == ControlOptions.of_kind(kind)

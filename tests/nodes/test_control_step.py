@@ -140,3 +140,15 @@ def test_words_that_stay_are_looked_for_on_both_sides(blend, least):
     text_attention(step(prompt_edit(blend=blend), looked), plain(*text_of(TOKENS)), text_of(TOKENS), True)
     assert all(words.sums for words in looked.words.values())
     assert [bool(words.sums) for words in looked.negative.values()] == [not least] * 2
+
+
+@pytest.mark.parametrize("blend", ["red,green", "circle", "circle,-blue"])
+@pytest.mark.parametrize(("taken", "share"), [(True, 1.0), (True, 0.0), (False, 1.0)])
+def test_whose_maps_a_blend_goes_by(taken, share, blend):
+    """Its own, or what it has from the source: of a swapped or kept word then the source's very map."""
+    looked = blends.LocalBlend(FRAMES, SIZE)
+    made = step(prompt_edit(blend=blend), looked, cross_share=share, blend_taken=taken)
+    text_attention(made, plain(*text_of(TOKENS)), text_of(TOKENS), True)
+    for sides in (looked.words, looked.negative) if "-" in blend else (looked.words,):
+        source, target = sides["source"].relative(), sides["target"].relative()
+        assert torch.allclose(source, target, rtol=0, atol=1e-5) is (taken and share > 0)

@@ -22,6 +22,7 @@ class ControlOptions:
     feature_share: float = 0.0  # features of a residual block
     blend_threshold: float = 0.0  # of a word map's greatest value; 0: no local blend
     blend_start: float = 0.0  # share of the steps that are done before the blend begins
+    blend_taken: bool = False  # the edit's words are looked for in the maps that it takes from the clip, not in its own
     fuse_threshold: float = 0.0  # self-attention stays the edit's own where a word is seen above it; 0: nowhere
     noise_share: float = 0.0  # of the noise inside the source word's mask that is renewed
     noise_threshold: float = 0.5  # of that mask
@@ -78,10 +79,11 @@ KINDS = {
     # changes everywhere, so nothing is blended; with more cross the clip's own look stays: 0.8 60 % done, 0.5 95 %
     "style": {"cross_share": 0.5},
     "background": {"feature_share": 0.4},  # error 3.9 -> 3.1; a blend mask would cover nearly everything
-    # published systems, with their own values
+    # published systems, with their own values; by the paper a blend goes by the new word's own maps, but the released
+    # code of Prompt-to-Prompt keeps maps that are written over afterwards
     "Video-P2P": {
         "cross_share": 0.2, "self_share": 0.0, "temporal_share": 0.5, "blend_threshold": 0.3, "blend_start": 0.2,
-        "dilation": 0,
+        "dilation": 0, "blend_taken": True,
     },
     "vid2vid-zero": {"self_share": 0.0},  # for refined texts the released code passes 0.4 by mistake
     "FateZero": {"self_share": 0.8, "fuse_threshold": 0.2, "dilation": 0, "finest": 0.5},

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from ....ei2_modules.attention.control.blend import LocalBlend, WordMaps
-from ....ei2_modules.attention.control.maps import controlled_attention
+from ....ei2_modules.attention.control.maps import controlled_attention, edited_word_maps, word_maps
 from ....ei2_modules.attention.control.options import ControlOptions
 from ....ei2_modules.errors import EI2Error
 from ..inflating.attention_hooks import attend_as
@@ -119,7 +119,7 @@ class Editing:
         rows = [part for part, text in zip(_parts(len(q), len(texts)), texts, strict=True) if text == 0]
         for part in rows:
             own = q[part], k[part, :tokens], v[part, :tokens]  # the host repeats a shorter text
-            self._see(*own[:2], extra)
+            self._see(*own[:2], extra, taken)
             if taken:
                 found = self._controlled(*own, extra)
                 out[part] = found if is_plain else out[part] + found - plain_attention(*own, extra)
@@ -134,11 +134,16 @@ class Editing:
         mask = (seen if window is None else seen[list(window)]) > self.step.options.fuse_threshold
         return mask.flatten(1)[:, :, None].repeat(rows // len(mask), 1, 1)
 
-    def _see(self, q: Tensor, k: Tensor, extra: dict) -> None:
+    def _see(self, q: Tensor, k: Tensor, extra: dict, taken: bool) -> None:
         if self.step.blend is not None:
+            maps = self._taken_maps(extra) if taken and self.step.options.blend_taken else word_maps
             words = self.step.edit.blend
-            see(self.step.blend.words["target"], q, k, words.target, extra)
-            see(self.step.blend.negative["target"], q, k, words.kept_target, extra)
+            see(self.step.blend.words["target"], q, k, words.target, extra, maps)
+            see(self.step.blend.negative["target"], q, k, words.kept_target, extra, maps)
+
+    def _taken_maps(self, extra: dict) -> Callable[..., Tensor]:
+        edit, source = self.step.edit, self.step.of("text", extra)
+        return lambda q, k, heads, tokens: edited_word_maps(q, k, *source, heads, tokens, edit.alignment, edit.weights)
 
     def _controlled(self, q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
         source = self.step.of("text", extra)
