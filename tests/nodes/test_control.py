@@ -378,8 +378,8 @@ def test_a_fused_edit_looks_at_the_source_of_each_step(monkeypatch):
         control.ControlledGuider, "_step", lambda self, *args: made.append(step(self, *args)) or made[-1]
     )
     monkeypatch.setattr(m.model, "apply_model", lambda x, *a, **k: calls.append(len(x)) or apply_model(x, *a, **k))
-    edited(m, latent, controls(cross_share=0.0, self_share=0.5, fuse_threshold=0.5))
-    assert sum(calls) == (2 * 3 + 2 * 2) * 3  # texts of every step, for 3 frames
+    edited(m, latent, controls(cross_share=1.0, self_share=0.5, fuse_threshold=0.5))
+    assert sum(calls) == 4 * 3 * 3  # steps, texts, frames
     assert [bool(step.fusing.sums) for step in made] == [True, True, False, False]
     first, second = (step.fusing.relative() for step in made[:2])
     assert not torch.equal(first, second)
