@@ -1,5 +1,7 @@
 """Defaults for each kind of edit, and values that cannot be."""
 
+from fractions import Fraction
+
 import pytest
 
 from ei2_modules.attention.control.options import CUSTOM, KINDS, SOURCES, ControlOptions
@@ -21,6 +23,11 @@ def test_defaults_by_kind():
     names = ("cross_share", "self_share", "feature_share", "blend_threshold", "noise_share")
     found = {kind: tuple(getattr(ControlOptions.of_kind(kind), name) for name in names) for kind in KINDS}
     assert found == FOUND
+
+
+def test_only_video_p2p_blends_by_what_it_takes():
+    """As its released code; the paper of Prompt-to-Prompt goes by the new word's own maps, and so do the others."""
+    assert [kind for kind in KINDS if ControlOptions.of_kind(kind).blend_taken] == ["Video-P2P"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -50,6 +57,35 @@ SHARES = ("cross_share", "self_share", "feature_share", "noise_share")
 def test_values_that_can_be(values):
     options = ControlOptions(**values)
     assert {name: getattr(options, name) for name in values} == values
+
+
+def counted(share, steps, extra=0):
+    """In whole numbers: how many steps are done before more than this share of them would be."""
+    exact, taken = Fraction(str(share)) * (steps + extra), 0
+    while taken + 1 <= exact:
+        taken += 1
+    return taken
+
+
+@pytest.mark.parametrize("steps", [1, 4, 10, 15, 20, 25, 30, 40, 50, 100])
+def test_how_many_steps_a_share_is_of(steps):
+    """As Prompt-to-Prompt and what follows it count: the cross share of one step more."""
+    for share in [k / 100 for k in range(101)]:
+        options = ControlOptions(
+            cross_share=share, self_share=share, temporal_share=share, feature_share=share, blend_start=share
+        )
+        assert options.steps_of("cross_share", steps) == counted(share, steps, 1), share
+        for name in ("self_share", "temporal_share", "feature_share", "blend_start"):
+            assert options.steps_of(name, steps) == counted(share, steps), share
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "cross", "other"),
+    [(0.2, 50, 10, 10), (0.2, 25, 5, 5), (0.5, 25, 13, 12), (0.1, 10, 1, 1), (1.0, 4, 5, 4), (0.0, 50, 0, 0)],
+)
+def test_steps_of_published_settings(share, steps, cross, other):
+    options = ControlOptions(cross_share=share, self_share=share)
+    assert (options.steps_of("cross_share", steps), options.steps_of("self_share", steps)) == (cross, other)
 
 
 @pytest.mark.parametrize(

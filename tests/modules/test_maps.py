@@ -7,7 +7,12 @@ import torch
 
 from ei2_modules.attention.control import maps as maps_file
 from ei2_modules.attention.control.alignment import align
-from ei2_modules.attention.control.maps import controlled_attention, softmax_maps, word_maps
+from ei2_modules.attention.control.maps import (
+    controlled_attention,
+    edited_word_maps,
+    softmax_maps,
+    word_maps,
+)
 from ei2_modules.attention.control.words import word_weights
 from ei2_modules.attention.core import scaled_dot_product
 
@@ -131,6 +136,26 @@ def test_word_maps(tokens, at_once, monkeypatch):
             rows = [slow_map(q[b, place, h : h + DIM], k[b, :, h : h + DIM]) for h in range(0, 3 * DIM, DIM)]
             expected = sum(row[i] for row in rows for i in tokens) / (3 * len(tokens))
             assert float(found[b, place]) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("tokens", [[2], [1, 2, 3]])
+@pytest.mark.parametrize("prompts", PROMPTS.values(), ids=PROMPTS)
+def test_word_maps_of_an_edit(prompts, tokens, weighted):
+    """Of the very maps that it attends by, place by place."""
+    source, target = (text(prompt, 12) for prompt in prompts)
+    alignment, heads = align(source, target), 2
+    weights = word_weights(target, {"star" if "star" in target.words else "square": 2.5, "a": 0.0} if weighted else {})
+    q, k, _, q_src, k_src = clip(source, target, heads)
+    found = edited_word_maps(q, k, q_src, k_src, heads, tokens, alignment, weights if weighted else None)
+    for b in range(FRAMES):
+        for place in range(PLACES):
+            seen = 0.0
+            for at in (slice(0, DIM), slice(DIM, 2 * DIM)):
+                own, taken = slow_map(q[b, place, at], k[b, :, at]), slow_map(q_src[b, place, at], k_src[b, :, at])
+                row = slow_edit(taken, own, alignment, weights)
+                seen += sum(row[j] for j in tokens) / len(tokens) / heads
+            assert float(found[b, place]) == pytest.approx(seen, abs=1e-6)
 
 
 def test_word_maps_hold_few_at_a_time(monkeypatch):

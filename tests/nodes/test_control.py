@@ -354,6 +354,43 @@ def test_the_blend_begins_where_it_is_said():
     assert not torch.equal(always, free)
 
 
+@pytest.mark.parametrize(
+    ("share", "cross", "other"), [(0.0, 0, 0), (0.2, 2, 2), (0.5, 5, 5), (0.8, 8, 8), (1.0, 10, 10)]
+)
+def test_shares_end_at_the_very_step(monkeypatch, share, cross, other):
+    """Of ten: twice a tenth is not more than two tenths, whatever floating point says of 1 - 8/10."""
+    m = smooth()
+    latent, taken, blended = inverted(m, steps=10), [], []
+    step, blend = control.ControlledGuider._step, control.LocalBlend.__call__
+    monkeypatch.setattr(
+        control.ControlledGuider, "_step", lambda self, *args: taken.append(step(self, *args)) or taken[-1]
+    )
+    monkeypatch.setattr(
+        control.LocalBlend, "__call__", lambda self, *args: blended.append(len(taken)) or blend(self, *args)
+    )
+    shares = dict.fromkeys(("cross_share", "self_share", "temporal_share", "feature_share"), share)
+    edited(m, latent, controls(**shares, blend_threshold=0.4, blend_start=share))
+    found = {name: [step.takes(name) for step in taken] for name in ("cross", "self", "temporal", "feature")}
+    assert found == {name: [i < (cross if name == "cross" else other) for i in range(10)] for name in found}
+    assert blended == list(range(other + 1, 11))
+
+
+def test_a_fused_edit_looks_at_the_source_of_each_step(monkeypatch):
+    """With no pass more than a step has: what an earlier one saw is not asked."""
+    m = smooth()
+    latent, made, calls = inverted(m), [], []
+    step, apply_model = control.ControlledGuider._step, m.model.apply_model
+    monkeypatch.setattr(
+        control.ControlledGuider, "_step", lambda self, *args: made.append(step(self, *args)) or made[-1]
+    )
+    monkeypatch.setattr(m.model, "apply_model", lambda x, *a, **k: calls.append(len(x)) or apply_model(x, *a, **k))
+    edited(m, latent, controls(cross_share=1.0, self_share=0.5, fuse_threshold=0.5))
+    assert sum(calls) == 4 * 3 * 3  # steps, texts, frames
+    assert [bool(step.fusing.sums) for step in made] == [True, True, False, False]
+    first, second = (step.fusing.relative() for step in made[:2])
+    assert not torch.equal(first, second)
+
+
 def test_controlnet_is_seen_by_edit_and_source():
     m = smooth()
     latent, net = inverted(m), controlnet()

@@ -42,25 +42,27 @@ class WordMaps:
         share = 2.0 ** round(log2(size[0] * size[1] / (self.size[0] * self.size[1])) / 2)
         return self.levels[0] <= share <= self.levels[1]
 
-    def relative(self, pool: bool = True, from_least: bool = False) -> Tensor:
-        """(n, 1, h, w) at the latent's size, 1 where a frame's map is greatest.
+    def relative(self, pool: bool = True, from_least: bool = False, at: Size | None = None) -> Tensor:
+        """(n, 1, h, w), 1 where a frame's map is greatest.
 
         pool: the greatest of 3x3 neighbours, on each level's own grid. from_least: 0 where a frame's map is least;
-        else 0 is nothing seen. Raises EI2Error if no map counted.
+        else 0 is nothing seen. at: (h, w), the latent's when not given. Raises EI2Error if no map counted.
         """
         if not self.sums:
             raise EI2Error(
                 f"no attention map of sides {self.levels[0]:g} to {self.levels[1]:g} of the latent's "
                 f"({self.size[0]}x{self.size[1]}) was seen, only {_listed(self.passed)}: choose other levels."
             )
-        maps = sum(self._resized(total, size, pool) for size, total in self.sums.items())
+        maps = sum(self._resized(total, size, pool, at or self.size) for size, total in self.sums.items())
         if from_least:
             maps = maps - maps.amin(dim=(2, 3), keepdim=True)
         return maps / maps.amax(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
 
-    def _resized(self, total: Tensor, size: Size, pool: bool) -> Tensor:
+    def _resized(self, total: Tensor, size: Size, pool: bool, to: Size) -> Tensor:
+        """Of places that fall together on a smaller grid the first is taken, as published."""
         maps = total.view(self.frames, 1, *size)
-        return F.interpolate(dilate(maps, 1) if pool else maps, size=self.size, mode="nearest-exact")
+        mode = "nearest" if to[0] < size[0] else "nearest-exact"
+        return F.interpolate(dilate(maps, 1) if pool else maps, size=to, mode=mode)
 
 
 class LocalBlend:

@@ -3,6 +3,8 @@
 Letters as in ../core.py; a source of s tokens and a target of t, the same queries' places l in both.
 """
 
+from collections.abc import Callable
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -48,7 +50,33 @@ def controlled_attention(
 
 def word_maps(q: Tensor, k: Tensor, heads: int, tokens: list[int]) -> Tensor:
     """How much each place looks at some tokens, mean over heads and tokens: q (b, l, d), k (b, s, d) -> (b, l) fp32."""
+    return _seen(q, k, heads, lambda maps: maps[..., tokens].mean(-1))
+
+
+def edited_word_maps(
+    q: Tensor,
+    k: Tensor,
+    q_src: Tensor,
+    k_src: Tensor,
+    heads: int,
+    tokens: list[int],
+    alignment: Alignment,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """`word_maps` of the maps that `controlled_attention` attends by, with no more of them held at a time."""
+    of_token = torch.zeros(len(alignment.shared))
+    of_token[tokens] = 1 / len(tokens)
+    if weights is not None:
+        of_token = of_token * weights.cpu()
+    own, moved = of_token * (1 - alignment.shared), alignment.mapper @ of_token  # (t,), (s,)
+    return _seen(q_src, k_src, heads, lambda maps: maps @ moved.to(maps)) + _seen(
+        q, k, heads, lambda maps: maps @ own.to(maps)
+    )
+
+
+def _seen(q: Tensor, k: Tensor, heads: int, of_maps: Callable[[Tensor], Tensor]) -> Tensor:
+    """What is made of every head's maps (h, l, s) -> (h, l), mean over heads: (b, l)."""
     q, k = (rearrange(x, "b l (h d) -> (b h) l d", h=heads) for x in (q, k))
     step = max(1, AT_ONCE // (q.shape[1] * k.shape[1]))
-    rows = (softmax_maps(a, b, 1)[:, 0, :, tokens].mean(-1) for a, b in zip(q.split(step), k.split(step), strict=True))
+    rows = (of_maps(softmax_maps(a, b, 1)[:, 0]) for a, b in zip(q.split(step), k.split(step), strict=True))
     return rearrange(torch.cat(list(rows)), "(b h) l -> b h l", h=heads).mean(1)

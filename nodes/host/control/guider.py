@@ -72,23 +72,22 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         self.source = AlongInversion(self.clip.trajectory)
         if options.source != "along the inversion":
             self.source = OwnPrediction(x, self._place(sigmas), schedule)
-        self.blend = self.mask = self.fused = None
+        self.blend = self.mask = None
         if self.control.mask is not None:
             self.mask = comfy.sampler_helpers.prepare_mask(self.control.mask, x.shape, x.device)
         elif options.blend_threshold:
             threshold, dilation = options.blend_threshold, options.dilation
             self.blend = LocalBlend(len(x), size, threshold, dilation, levels(self.model_patcher))
-        if options.fuse_threshold and self.control.edit.blend.source:  # else all of it is the source's
-            self.fused = self._seen(x, options.fuse_threshold, True, extra_args)
         if not options.noise_share:
             return x
-        if self._place(sigmas) < schedule.steps:
+        number = self._number(self._place(sigmas))
+        if number > 0:
             warn(
                 "The old shape may stay: its noise is renewed only where sampling begins at the noise itself, and this "
-                f"one begins after {self._done(self._place(sigmas)):.0%} of the way. Set strength to 1."
+                f"one begins after {number / schedule.steps:.0%} of the way. Set strength to 1."
             )
             return x
-        mask = self._seen(x, options.noise_threshold, False, extra_args)
+        mask = self._seen(x, extra_args)
         noise = moving_noise(mask.cpu(), x.shape[1], torch.Generator().manual_seed(extra_args["seed"] or 0))
         return renew(x, mask, noise, self.clip.schedule.sigma_end, options.noise_share)
 
@@ -121,36 +120,43 @@ class ControlledGuider(comfy.samplers.CFGGuider):
 
     def _blended(self, denoised: Tensor, x: Tensor, place: int) -> Tensor:
         """The x0 whose DDIM step ends in the source's latents outside the words of the edit, or outside the mask."""
-        if place == 0 or self._done(place) < self.control.options.blend_start or self.blend is self.mask is None:
+        start = self.control.options.steps_of("blend_start", self.clip.schedule.steps)
+        if place == 0 or self._number(place) < start or self.blend is self.mask is None:
             return denoised
         sigma, below = (self.sigmas[i].to(x) for i in (place, place - 1))
         edited, source = ddim_step(x, denoised, sigma, below), self.source.at(place - 1).to(x)
         wanted = source + self.mask * (edited - source) if self.blend is None else self.blend(edited, source)
         return (sigma * wanted - below * x) / (sigma - below)
 
-    def _seen(self, x: Tensor, threshold: float, pool: bool, extra_args: dict) -> Tensor:
+    def _seen(self, x: Tensor, extra_args: dict) -> Tensor:
         """(n, 1, h, w), 1 where words of the caption are seen in the source, by a look at a few of its steps."""
-        tokens, schedule = self.control.edit.blend.source, self.clip.schedule
+        tokens, schedule, options = self.control.edit.blend.source, self.clip.schedule, self.control.options
         if not tokens:
             raise EI2Error(
                 "This kind of edit asks where the old word is seen in the clip, and no word of the caption is "
                 "replaced. Name the word under blend words of Prompt Edit, or choose another kind of edit."
             )
-        words = WordMaps(len(x), tuple(x.shape[-2:]), levels(self.model_patcher))
+        words = self._word_maps(x)
         looking = carrying(extra_args["model_options"], Looking(words, tokens))
         for place in looks(schedule.steps):
             source, sigma = self.clip.trajectory[place].to(x), self.sigmas[place].to(x).expand(len(x))
             comfy.samplers.calc_cond_batch(self.inner_model, [self.conds["caption"]], source, sigma, looking)
-        seen = words.relative(pool, from_least=not pool) > threshold
-        return dilate(seen.float(), self.control.options.dilation)
+        seen = words.relative(pool=False, from_least=True) > options.noise_threshold
+        return dilate(seen.float(), options.dilation)
+
+    def _word_maps(self, x: Tensor) -> WordMaps:
+        return WordMaps(len(x), tuple(x.shape[-2:]), levels(self.model_patcher))
 
     def _step(self, place: int, x: Tensor) -> Step:
+        edit, options = self.control.edit, self.control.options
+        fuses = options.fuse_threshold and edit.blend.source  # without a word all of it is the source's
+        fusing = self._word_maps(x) if fuses else None
         size = tuple(x.shape[-2:])
-        return Step(self.control.edit, self.control.options, self._done(place), size, self.blend, self.fused)
+        return Step(edit, options, self._number(place), self.clip.schedule.steps, size, self.blend, fusing)
 
-    def _done(self, place: int) -> float:
-        """The share of the sampling."""
-        return 1 - place / self.clip.schedule.steps
+    def _number(self, place: int) -> int:
+        """Of the step that starts there, 0 for the first."""
+        return self.clip.schedule.steps - place
 
     def _place(self, sigma: Tensor) -> int:
         """In the schedule, of the first of these sigmas."""

@@ -66,11 +66,13 @@ class LookingEverywhere(Looking):
         return float((maps.amax(1) / maps.mean(1).clamp(min=1e-12)).mean())
 
 
-def see(words: WordMaps, q: Tensor, k: Tensor, tokens: list[int], extra: dict) -> None:
-    """Add where tokens are seen in one layer of a call."""
+def see(
+    words: WordMaps, q: Tensor, k: Tensor, tokens: list[int], extra: dict, maps: Callable[..., Tensor] = word_maps
+) -> None:
+    """Add where tokens are seen in one layer of a call. maps: (q, k, heads, tokens) -> (n, l)."""
     size, window = tuple(extra["activations_shape"][-2:]), window_of(extra)
     if tokens and words.counts(size):
-        words.add(word_maps(q, k, extra["n_heads"], tokens), size, window and list(window))
+        words.add(maps(q, k, extra["n_heads"], tokens), size, window and list(window))
 
 
 def window_of(options: dict) -> tuple[int, ...] | None:

@@ -6,11 +6,10 @@ Found by the place in the UNet and by the window of frames, so that the host may
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from ....ei2_modules.attention.control.blend import LocalBlend
-from ....ei2_modules.attention.control.maps import controlled_attention
+from ....ei2_modules.attention.control.blend import LocalBlend, WordMaps
+from ....ei2_modules.attention.control.maps import controlled_attention, edited_word_maps, word_maps
 from ....ei2_modules.attention.control.options import ControlOptions
 from ....ei2_modules.errors import EI2Error
 from ..inflating.attention_hooks import attend_as
@@ -21,19 +20,20 @@ from .prompt_edit import PromptEdit
 
 @dataclass
 class Step:
-    """Kept for one step only. done: the share of the sampling that is."""
+    """Kept for one step only."""
 
     edit: PromptEdit
     options: ControlOptions
-    done: float
+    number: int  # 0 for the first of all `steps`
+    steps: int
     size: tuple[int, int]  # of the latent
     blend: LocalBlend | None  # its words are looked for
-    fused: Tensor | None = None  # (n, 1, h, w), 1 where self-attention stays the edit's own
+    fusing: WordMaps | None = None  # of this step's source: where self-attention stays the edit's own
     recorded: dict[tuple, tuple[Tensor, ...]] = field(default_factory=dict)
 
     def takes(self, share: str) -> bool:
         """share: "cross", "self", "temporal" or "feature"."""
-        return self.done < getattr(self.options, f"{share}_share")
+        return self.number < self.options.steps_of(f"{share}_share", self.steps)
 
     @property
     def needs_source(self) -> bool:
@@ -84,6 +84,8 @@ class Recording:
             words = self.step.edit.blend
             see(self.step.blend.words["source"], q, k, words.source, extra)
             see(self.step.blend.negative["source"], q, k, words.kept_source, extra)
+        if self.step.fusing is not None and self.step.takes("self"):
+            see(self.step.fusing, q, k, self.step.edit.blend.source, extra)
         return out
 
     def features(self, h: Tensor, options: dict) -> Tensor:
@@ -99,16 +101,16 @@ class Editing:
         self.step = step
 
     def self_attention(self, attend: Callable, q: Tensor, k: Tensor, extra: dict) -> Tensor:
-        """By queries and keys of the source under every text."""
+        """By queries and keys of the source."""
         if not (self.step.takes("self") and self.step.counts(extra)):
             return attend(q, k)
-        taken = attend(*_repeated(self.step.of("self", extra), (q, k)))
-        if self.step.fused is None:
+        taken = attend(*self._taken("self", (q, k), extra))
+        if self.step.fusing is None:
             return taken
-        return taken + _rows(self.step.fused, len(q), extra).to(taken) * (attend(q, k) - taken)
+        return taken + self._own(len(q), extra).to(taken) * (attend(q, k) - taken)
 
     def temporal_attention(self, q: Tensor, k: Tensor, extra: dict) -> tuple[Tensor, Tensor]:
-        return _repeated(self.step.of("temporal", extra), (q, k)) if self.step.takes("temporal") else (q, k)
+        return self._taken("temporal", (q, k), extra) if self.step.takes("temporal") else (q, k)
 
     def text_attention(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor, extra: dict, is_plain: bool) -> Tensor:
         """is_plain: `out` is plain attention; if not, what another node added to it stays."""
@@ -117,20 +119,40 @@ class Editing:
         rows = [part for part, text in zip(_parts(len(q), len(texts)), texts, strict=True) if text == 0]
         for part in rows:
             own = q[part], k[part, :tokens], v[part, :tokens]  # the host repeats a shorter text
-            self._see(*own[:2], extra)
+            self._see(*own[:2], extra, taken)
             if taken:
                 found = self._controlled(*own, extra)
                 out[part] = found if is_plain else out[part] + found - plain_attention(*own, extra)
         return out
 
     def features(self, h: Tensor, options: dict) -> Tensor:
-        return _repeated(self.step.of("features", options), (h,))[0] if self.step.takes("feature") else h
+        return self._taken("features", (h,), options)[0] if self.step.takes("feature") else h
 
-    def _see(self, q: Tensor, k: Tensor, extra: dict) -> None:
+    def _taken(self, name: str, rows: tuple[Tensor, ...], extra: dict) -> tuple[Tensor, ...]:
+        """The source's in the place of rows of a call: under every text, or under the prompt alone."""
+        taken, texts = _repeated(self.step.of(name, extra), rows), extra["cond_or_uncond"]
+        for found, own in () if self.step.options.both_texts else zip(taken, rows, strict=True):
+            for part, text in zip(_parts(len(own), len(texts)), texts, strict=True):
+                if text != 0:
+                    found[part] = own[part]
+        return taken
+
+    def _own(self, rows: int, extra: dict) -> Tensor:
+        """(rows, l, 1) of a call, 1 where FateZero leaves self-attention to the edit: where the old words are seen."""
+        seen, window = self.step.fusing.relative(at=tuple(extra["activations_shape"][-2:])), window_of(extra)
+        mask = (seen if window is None else seen[list(window)]) > self.step.options.fuse_threshold
+        return mask.flatten(1)[:, :, None].repeat(rows // len(mask), 1, 1)
+
+    def _see(self, q: Tensor, k: Tensor, extra: dict, taken: bool) -> None:
         if self.step.blend is not None:
+            maps = self._taken_maps(extra) if taken and self.step.options.blend_taken else word_maps
             words = self.step.edit.blend
-            see(self.step.blend.words["target"], q, k, words.target, extra)
-            see(self.step.blend.negative["target"], q, k, words.kept_target, extra)
+            see(self.step.blend.words["target"], q, k, words.target, extra, maps)
+            see(self.step.blend.negative["target"], q, k, words.kept_target, extra, maps)
+
+    def _taken_maps(self, extra: dict) -> Callable[..., Tensor]:
+        edit, source = self.step.edit, self.step.of("text", extra)
+        return lambda q, k, heads, tokens: edited_word_maps(q, k, *source, heads, tokens, edit.alignment, edit.weights)
 
     def _controlled(self, q: Tensor, k: Tensor, v: Tensor, extra: dict) -> Tensor:
         source = self.step.of("text", extra)
@@ -146,14 +168,6 @@ def _key(extra: dict) -> tuple:
 def _parts(rows: int, texts: int) -> list[slice]:
     each = rows // texts
     return [slice(i * each, (i + 1) * each) for i in range(texts)]
-
-
-def _rows(mask: Tensor, rows: int, extra: dict) -> Tensor:
-    """(n, 1, h, w) of the clip -> (rows, l, 1) of a call."""
-    window = window_of(extra)
-    mask = mask if window is None else mask[list(window)]
-    mask = F.interpolate(mask, size=tuple(extra["activations_shape"][-2:]), mode="nearest-exact")
-    return mask.flatten(1)[:, :, None].repeat(rows // len(mask), 1, 1)
 
 
 def _repeated(source: tuple[Tensor, ...], rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
