@@ -76,7 +76,7 @@ THRESHOLDS = {"blend_threshold": "no blend", "fuse_threshold": "no fusing", "noi
 KINDS = {
     "appearance": {"blend_threshold": 0.4},  # colours and textures: error outside falls to the autoencoder's own
     # more cross or self gives hybrids of both shapes; without the blend fresh noise shows outside: error 9.4, not 5.9
-    "shape": {"cross_share": 0.2, "self_share": 0.0, "noise_share": 1.0, "blend_threshold": 0.5},
+    "shape": {"cross_share": 0.25, "self_share": 0.0, "noise_share": 1.0, "blend_threshold": 0.5},
     # changes everywhere, so nothing is blended; with more cross the clip's own look stays: 0.8 60 % done, 0.5 95 %
     "style": {"cross_share": 0.5},
     "background": {"feature_share": 0.4},  # error 3.9 -> 3.1; a blend mask would cover nearly everything
