@@ -52,6 +52,7 @@ def test_the_truth_is_perfect_and_its_words_are_known(one):
 
 def test_a_refused_clip_stays_in_the_table_and_out_of_the_means(monkeypatch):
     monkeypatch.setattr(compare, "VIDEO", {})
+    monkeypatch.setattr(compare.pack("nodes.host.atlas.fit_run"), "REFUSED", 1.1)
     rows, said = compare.rows_of(CASES[-1], compare.editor(), VALUES)
     assert "the fit refuses it: Flow agrees" in said
     assert {r["method"] for r in rows if r["mae"] is None} == set(LAYERED)

@@ -317,8 +317,8 @@ def flipped(path):
     path.write_bytes(data)
 
 
-def newer(path):
-    path.write_bytes(path.read_bytes().replace(rb"\"format\": 1", rb"\"format\": 2", 1))
+def of_version(number):
+    return lambda path: path.write_bytes(path.read_bytes().replace(rb"\"format\": 2", rb"\"format\": %d" % number, 1))
 
 
 def of_a_tuning(path):
@@ -329,7 +329,8 @@ DAMAGE = {
     "one bit flipped": (flipped, "has changed since it was written"),
     "cut in half": (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "not a readable"),
     "empty": (lambda path: path.write_bytes(b""), "not a readable"),
-    "of a newer version": (newer, "state of format 2; this version goes on from 1"),
+    "of a newer version": (of_version(3), "state of format 3; this version goes on from 2"),
+    "of 0.2.0": (of_version(1), "state of format 1; this version goes on from 2"),
     "of another kind": (of_a_tuning, "holds no state of a fit"),
 }
 
