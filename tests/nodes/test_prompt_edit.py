@@ -158,6 +158,7 @@ def test_other_encoders_are_refused_by_name():
         texts.read_text(Clip(T5Tokenizer()), "a cat")
 
 
+        (("a red circle", "a green circle", "green: 1e39"), r"'green' is 1e\+39: it must be a number"),
 @pytest.fixture(scope="module")
 def looked():
     """The shipped model on a clip whose circle moves: (images, masks, maps, mask, report)."""
