@@ -1,5 +1,7 @@
 """'Attention Maps': where the model sees each word of the caption in the clip."""
 
+import string
+
 from ..ei2_modules.attention.control.words import words_in
 from ..ei2_modules.errors import EI2Error
 from .host.api import CATEGORY, io, schema
@@ -59,12 +61,11 @@ class AttentionMaps(io.ComfyNode):
 
 def _named(text, words: str) -> dict[str, list[int]]:
     """Word -> places of its tokens."""
-    if not text.words:
+    written = [word for word in dict.fromkeys(text.words) if word.strip(string.punctuation)]
+    if not written:
         raise EI2Error("The caption has no words, so there is nothing to look for. Write what the clip shows.")
     phrases = [phrase.strip() for phrase in words.replace("\n", ",").split(",") if phrase.strip()]
-    if phrases:
-        return {phrase: words_in(text, phrase) for phrase in phrases}
-    return {word: words_in(text, word) for word in dict.fromkeys(text.words) if any(map(str.isalnum, word))}
+    return {phrase: words_in(text, phrase) for phrase in phrases or written}
 
 
 def _check_images(images, frames: int) -> None:

@@ -132,6 +132,25 @@ def test_weights_of_words(name, clips):
     assert found == {"a": 1.0, "green": 2.0, "circle": 0.5}
 
 
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+@pytest.mark.parametrize(
+    ("caption", "prompt", "named", "says"),
+    [
+        ("a bar in snow", "a café in snow", "café", "bar -> café"),
+        ("a hund in snow", "a Bär in snow", "BÄR", "hund -> bär"),
+        ("一只猫在雪地上", "一只狗在雪地上", "一只狗", "猫 -> 狗"),
+        ("синий круг", "красный круг", "красный", "синий -> красный"),
+        ("a 🔴 on blue", "a 🟢 on blue", "🟢", "🔴 -> 🟢"),
+    ],
+)
+def test_words_beyond_ascii_are_read_and_named(caption, prompt, named, says, kind, clips):
+    """CLIP's pieces spell their bytes."""
+    edit, report = made(clips[kind], caption, prompt, f"{named}: 2", named)[2:]
+    places = texts.read_text(clips[kind], prompt).tokens_of(range(len(edit.alignment.target.words)))
+    assert says in report and f"{named.casefold()[-1]} 2" in report
+    assert edit.blend.target and {*edit.blend.target} <= {*places} and edit.weights[edit.blend.target].eq(2).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -139,6 +158,7 @@ def test_weights_of_words(name, clips):
         (("a red circle", "a green circle", "square: 2"), "'square' is not in the text.*green"),
         (("a red circle", "a green circle", "green"), "'green' is no weight of a word"),
         (("a red circle", "a green circle", "green: nan"), "must be a number"),
+        (("a red circle", "a green circle", "green: 1e39"), r"'green' is 1e\+39: it must be a number"),
         (("", "a green circle"), "the caption has no words"),
         (("a red circle", ""), "the prompt has no words"),
         (("red circle", "a green square"), "no word in common"),
@@ -147,6 +167,18 @@ def test_weights_of_words(name, clips):
 def test_refused(arguments, says, clips):
     with pytest.raises(Exception, match=says):
         made(clips["demo"], *arguments)
+
+
+def test_every_word_has_a_column_and_punctuation_has_none(clips):
+    named = pack("nodes.attention_maps")._named
+    assert list(named(texts.read_text(clips["sd1"], "a 🔴 on, snow."), "")) == ["a", "🔴", "on", "snow"]
+    with pytest.raises(Exception, match="has no words"):
+        named(texts.read_text(clips["sd1"], "..."), "")
+
+
+def test_a_checkpoint_without_a_text_encoder_is_said():
+    with pytest.raises(Exception, match="holds no text encoder"):
+        made(None, "a red circle", "a green circle")
 
 
 def test_other_encoders_are_refused_by_name():
@@ -158,7 +190,6 @@ def test_other_encoders_are_refused_by_name():
         texts.read_text(Clip(T5Tokenizer()), "a cat")
 
 
-        (("a red circle", "a green circle", "green: 1e39"), r"'green' is 1e\+39: it must be a number"),
 @pytest.fixture(scope="module")
 def looked():
     """The shipped model on a clip whose circle moves: (images, masks, maps, mask, report)."""
@@ -205,6 +236,7 @@ def test_a_picture_a_frame_a_column_a_word(looked):
     [
         ({"words": "square"}, "'square' is not in the text"),
         ({"caption": ""}, "has no words"),
+        ({"clip": None}, "holds no text encoder"),
         ({"images": torch.zeros(2, 8, 8, 3)}, "2 frames and the latent 3"),
     ],
 )
