@@ -190,13 +190,14 @@ def test_windows_that_see_each_other():
     assert (found - edited(m, latent)).abs().max() > 1e-3
 
 
-def custom(m, latent, chosen, sampler=None, sigmas=None):
+def custom(m, latent, chosen, sampler=None, sigmas=None, begins=None, noise=None):
+    """begins: another LATENT than the guider's. noise: a seed."""
     import comfy_extras.nodes_custom_sampler as nodes
 
     ours, grid, _ = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
     sampler, sigmas = sampler or ours, grid if sigmas is None else sigmas
-    noise = nodes.DisableNoise.execute().args[0]
-    out = nodes.SamplerCustomAdvanced.execute(noise, guider(m, latent, chosen), sampler, sigmas, latent)
+    noise = (nodes.RandomNoise.execute(noise) if noise else nodes.DisableNoise.execute()).args[0]
+    out = nodes.SamplerCustomAdvanced.execute(noise, guider(m, latent, chosen), sampler, sigmas, begins or latent)
     return out.args[0]["samples"]
 
 
@@ -208,7 +209,7 @@ def test_edit_guider_is_the_ei2_sampler(chosen):
 
 
 @pytest.mark.parametrize(
-    ("name", "fits"), [("euler", True), ("dpmpp_2m", True), ("dpm_2", False), ("dpmpp_sde", False)]
+    ("name", "fits"), [("euler", True), ("heun", True), ("dpmpp_2m", True), ("dpm_2", False), ("dpmpp_sde", False)]
 )
 def test_stock_samplers_of_one_call_a_step(name, fits):
     m = smooth()
@@ -309,9 +310,50 @@ def test_mask_holds_after_the_last_share(source):
 def test_a_part_of_the_sigmas(source):
     """As behind Split Sigmas: the source begins where the sampling does."""
     m = smooth()
+    latent, chosen = inverted(m), controls(**SHARES, source=source)
+    grid = grid_of(m, latent)
+    half = {"samples": custom(m, latent, chosen, sigmas=grid[:3])}
+    assert custom(m, latent, chosen, sigmas=grid[2:], begins=half).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["uni_pc", "ipndm"])
+def test_a_sampler_that_runs_away_from_a_mask_is_stopped(name):
+    m = smooth()
+    latent, mask = inverted(m, steps=25), torch.cat([torch.zeros(1, 8, 4), torch.ones(1, 8, 4)], 2)
+    assert custom(m, latent, controls(**SHARES), comfy.samplers.sampler_object(name)).isfinite().all()
+    with pytest.raises(Exception, match=r"strays from the clip .* off by [\d.]+ times .* Take euler"):
+        custom(m, latent, controls(**SHARES, mask=mask), comfy.samplers.sampler_object(name))
+
+
+def grid_of(m, latent, **options):
+    return run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0, **options)[1]
+
+
+BEGINNINGS = {
+    "every second step": (lambda m, latent: {"sigmas": grid_of(m, latent)[::2]}, "go from 4.* to .*, and the 4 steps"),
+    "upwards": (lambda m, latent: {"sigmas": grid_of(m, latent).flip(0)}, "go from 0.029 to "),
+    "other steps": (lambda m, latent: {"sigmas": grid_of(m, inverted(m, steps=7))}, "at sigma 6.*takes other steps"),
+    "no numbers": (lambda m, latent: {"sigmas": grid_of(m, latent) * float("nan")}, "at sigma nan"),
+    "noise on noise": (lambda m, latent: {"noise": 5}, "Wire Disable Noise"),
+    "another clip": (lambda m, latent: {"begins": inverted(m, clip(seed=9))}, r"differ by \d+%. Wire the same latent"),
+    "the clip itself": (lambda m, latent: {"begins": clip()}, "differ by .*DDIM Invert Video into both"),
+    "more frames": (lambda m, latent: {"begins": inverted(m, clip(5))}, r"\(5, 4, 8, 8\), .* of \(3, 4, 8, 8\)"),
+    "a video latent": (lambda m, latent: {"begins": {"samples": torch.zeros(1, 4, 3, 8, 8)}}, r"\(1, 4, 3, 8, 8\)"),
+    "the noise half-way": (
+        lambda m, latent: {"sigmas": grid_of(m, latent, strength=0.5)}, "at sigma 0.70 with the noise of sigma 4.12",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "says"), BEGINNINGS.values(), ids=BEGINNINGS)
+@pytest.mark.parametrize("source", ["along the inversion", "own prediction"])
+def test_what_a_sampling_cannot_begin_with_is_refused_before_any_pass(wrong, says, source, monkeypatch):
+    m = smooth()
     latent = inverted(m)
-    grid = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)[1]
-    assert custom(m, latent, controls(**SHARES, source=source), sigmas=grid[1:]).isfinite().all()
+    options = wrong(m, latent)
+    monkeypatch.setattr(m.model, "apply_model", lambda *args, **kwargs: pytest.fail("a pass"))
+    with pytest.raises(Exception, match=says):
+        custom(m, latent, controls(**SHARES, source=source), **options)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

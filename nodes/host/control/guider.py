@@ -23,9 +23,10 @@ from .looking import Looking, looks
 from .null_text import FittedNullText
 from .prompt_edit import PromptEdit
 from .source import AlongInversion, OwnPrediction
+from .start import check_start, place_of
 from .step import Editing, Recording, Step
 
-SAME_SIGMA = 1e-3  # relative
+STRAYED = 3.0  # relative: noise of an ancestral sampler makes 1.4, what runs away 3.7 (10 steps) to thousands (50)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class SourceClip:
 
     schedule: Schedule
     trajectory: Sequence[Tensor] | None  # of the inversion, one for every sigma of the schedule
+    noise: Tensor  # (n, c, h, w) in the model's scale: the inverted latent itself
 
 
 class ControlledGuider(comfy.samplers.CFGGuider):
@@ -69,6 +71,7 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         """x, (n, c, h, w) in the model's scale, that a sampling starts from -> what it shall start from."""
         options, schedule = self.control.options, self.clip.schedule
         self.sigmas, size = schedule.sigmas, tuple(x.shape[-2:])
+        self.wanted: tuple[int, Tensor] | None = None  # where the last blend should have led
         self.source = AlongInversion(self.clip.trajectory)
         if options.source != "along the inversion":
             self.source = OwnPrediction(x, self._place(sigmas), schedule)
@@ -121,12 +124,25 @@ class ControlledGuider(comfy.samplers.CFGGuider):
 
     def _blended(self, denoised: Tensor, x: Tensor, place: int) -> Tensor:
         """The x0 whose DDIM step ends in the source's latents outside the words of the edit, or outside the mask."""
+        self._refuse_strayed(x, place)
         if place == 0 or self._done(place) < self.control.options.blend_start or self.blend is self.mask is None:
             return denoised
         sigma, below = (self.sigmas[i].to(x) for i in (place, place - 1))
         edited, source = ddim_step(x, denoised, sigma, below), self.source.at(place - 1).to(x)
         wanted = source + self.mask * (edited - source) if self.blend is None else self.blend(edited, source)
+        self.wanted = place - 1, wanted
         return (sigma * wanted - below * x) / (sigma - below)
+
+    def _refuse_strayed(self, x: Tensor, place: int) -> None:
+        """What is blended is made for a DDIM step: from x0s of several steps, ever more is made up for."""
+        expected, wanted = self.wanted or (None, x)
+        off = float((x - wanted).norm() / wanted.norm()) if place == expected else 0.0
+        if off > STRAYED:
+            raise EI2Error(
+                "The sampler strays from the clip under a mask or a local blend: at sigma "
+                f"{float(self.sigmas[place]):.2f} its latents are off by {off:.1f} times their own size. Take euler, "
+                "ddim, heun, dpmpp_2m or EI² DDIM Sampler, or a kind without a blend (style) and no mask."
+            )
 
     def _seen(self, x: Tensor, threshold: float, pool: bool, extra_args: dict) -> Tensor:
         """(n, 1, h, w), 1 where words of the caption are seen in the source, by a look at a few of its steps."""
@@ -154,14 +170,7 @@ class ControlledGuider(comfy.samplers.CFGGuider):
 
     def _place(self, sigma: Tensor) -> int:
         """In the schedule, of the first of these sigmas."""
-        sigmas = self.sigmas.to(sigma)
-        place = int((sigmas - sigma[0]).abs().argmin())
-        if abs(float(sigmas[place] - sigma[0])) > SAME_SIGMA * float(sigmas[place]):
-            raise EI2Error(
-                f"Attention control has no latents of the source at sigma {float(sigma[0]):.3f}: the sampler takes "
-                "other steps than the inversion. Use the sigmas of EI² DDIM Sampler and a sampler of one call a step."
-            )
-        return place
+        return place_of(float(sigma[0]), self.sigmas)
 
 
 def levels(model: ModelPatcher) -> tuple[float, float]:
@@ -173,5 +182,6 @@ def levels(model: ModelPatcher) -> tuple[float, float]:
 
 def _beginning(executor, guider, sigmas, extra_args, callback, noise, latent_image=None, *args, **kwargs):
     """Around a sampler of the host."""
+    check_start(latent_image, noise, sigmas, guider.clip.noise, guider.clip.schedule)
     latent_image = guider.begin(latent_image, sigmas, extra_args)
     return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
