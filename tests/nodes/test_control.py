@@ -369,6 +369,37 @@ def test_mask_keeps_the_clip_outside(value):
     assert changed > 0.05 if value else changed < 0.02
 
 
+def attention_control(**chosen):
+    """EI2_CONTROL by the node."""
+    shares = dict.fromkeys(("temporal_share", "feature_share", "blend_threshold", "noise_share"), 0.0)
+    given = {"kind": "custom", **SHARES, **shares, "source": "along the inversion", **chosen}
+    return run("attention_control.AttentionControl", prompt_edit=prompt_edit(), **given)[0]
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda mask: mask.bool(), None),
+        (lambda mask: mask.byte(), None),
+        (lambda mask: 255 * mask, "from 0 to 255: below 0 is taken for 0"),
+        (lambda mask: 2 * mask - 1, "from -1 to 1"),
+    ],
+)
+def test_masks_of_other_types_and_values(made, says, caplog):
+    m, mask = smooth(), torch.zeros(1, 64, 64)
+    mask[:, :, 32:] = 1
+    latent = inverted(m)
+    found = edited(m, latent, attention_control(mask=made(mask)))
+    assert torch.equal(found, edited(m, latent, controls(**SHARES, mask=mask)))
+    assert says in caplog.text if says else "mask" not in caplog.text
+
+
+@pytest.mark.parametrize("mask", [torch.full((3, 8, 8), float("nan")), torch.ones(1, 8, 8) / 0, torch.ones(3, 0, 8)])
+def test_a_mask_without_numbers_is_refused(mask):
+    with pytest.raises(Exception, match=r"mask of Attention Control of shape \([13], \d, 8\) is empty or holds values"):
+        attention_control(mask=mask)
+
+
 def test_local_blend_keeps_the_clip_outside_its_words():
     """With a threshold that nothing passes but the greatest, and words that must stay beside it."""
     m = smooth()

@@ -11,6 +11,7 @@ from ....ei2_modules.diffusion.masked_edit import SourceOutsideMask
 from ....ei2_modules.diffusion.schedule import Schedule, ddim_schedule, vp_scale
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.files.fingerprint import distance
+from ..images import shares_of
 from ..inflating.inflate import Inflated
 from ..inflating.unet import sigma_table
 from ..latents import clip_latents
@@ -116,8 +117,7 @@ def _kept_outside_mask(
         logging.warning("EI²: the noise mask is 0 everywhere, so nothing is edited: the source comes back as it is.")
     if later is None and count > 1:
         mask = mask.reshape(-1, 1, *mask.shape[-2:])[frames]
-    # Other packs make masks of bool.
-    return SourceOutsideMask(mask.float(), inversion.trajectory.of(frames), schedule.sigmas)
+    return SourceOutsideMask(shares_of(mask, "The noise mask"), inversion.trajectory.of(frames), schedule.sigmas)
 
 
 def _schedule(
