@@ -283,6 +283,12 @@ def test_the_source_under_null_text_is_guided(monkeypatch):
             lambda m, latent, text: edited(m, inverted(m, clip(2)), controls(source="null text", null_text=text)),
             "3 frames in 4 steps, and this latent holds 2 frames",
         ),
+        (
+            lambda m, latent, text: edited(
+                m, latent, controls(prompt_edit(texts=(caption(9), PROMPT)), source="null text", null_text=text)
+            ),
+            "fitted under another text than Prompt Edit's caption",
+        ),
     ],
 )
 def test_null_text_of_something_else_is_refused(change, says):

@@ -64,7 +64,8 @@ class NullTextRun:
         """Of a whole run."""
         job = self.job
         text = _in_last_half(self.done, job.negative[0][0]) if job.last_half else self.done
-        return FittedNullText(text, job.decoupled, job.inflated.fingerprint, tuple(job.inversion.checksums))
+        of = job.inflated.fingerprint, tuple(job.inversion.checksums), conditioning.checksum(job.positive)
+        return FittedNullText(text, job.decoupled, *of)
 
     def _fit(self, guider: NullTextGuider) -> None:
         job, steps, inner = self.job, self.job.start.schedule.steps, self.job.options.inner

@@ -82,6 +82,7 @@ def _check_null_text(control: Control, inflated: Inflated, start: Inverted, cfg:
             "there, or choose source along the inversion."
         )
     if wanted:
-        fitted.check(inflated.fingerprint, start.schedule.steps, checksums(start.samples), cfg)
+        caption = conditioning.checksum(control.edit.caption)
+        fitted.check(inflated.fingerprint, start.schedule.steps, checksums(start.samples), cfg, caption)
     elif fitted is not None:
         warn(f"The null text is not used: Attention Control has source {control.options.source}.")
