@@ -20,7 +20,7 @@ from .controlling import (
     inverted,
     prompt_edit,
 )  # fmt: skip
-from .mini import caption, clip, controlled, controlnet, hints, inflate, model, pack, plain_sample, run
+from .mini import caption, clip, controlled, controlnet, hints, inflate, model, pack, plain_sample, run, sample
 from .other_nodes import NODES, compiled
 
 maps = pack("ei2_modules.attention.control.maps")
@@ -529,6 +529,33 @@ def test_refused(change, says):
     m = smooth()
     with pytest.raises(Exception, match=says):
         change(m, inverted(m))
+
+
+def limited(text, **options):
+    return [[text[0][0], options]]
+
+
+PARTS = {
+    "an area": ({"area": (4, 4, 0, 0), "strength": 1.0}, True),
+    "a mask's bounds": ({"mask": torch.ones(1, 8, 8), "set_area_to_bounds": True, "mask_strength": 1.0}, True),
+    "a timestep range": ({"start_percent": 0.0, "end_percent": 0.5}, False),
+    "a strength of 0": ({"strength": 0.0}, False),
+}
+
+
+@pytest.mark.parametrize(("what", "options", "both"), [(what, *row) for what, row in PARTS.items()], ids=PARTS)
+@pytest.mark.parametrize("name", ["positive", "negative"])
+def test_conditioning_of_a_part_is_refused_before_any_pass(what, options, both, name, monkeypatch):
+    m = smooth()
+    latent = inverted(m)
+    texts = {"positive": PROMPT, "negative": NOTHING}
+    texts[name] = limited(texts[name], **options)
+    if name == "positive" or both:
+        monkeypatch.setattr(m.model, "apply_model", lambda *args, **kwargs: pytest.fail("a pass"))
+        with pytest.raises(Exception, match=f"The {name} conditioning carries {what}: .* Control a mask"):
+            sample(m, latent, **texts, cfg=3.0, control=controls(**SHARES))
+    else:
+        assert sample(m, latent, **texts, cfg=3.0, control=controls(**SHARES)).isfinite().all()
 
 
 def noisy(m):

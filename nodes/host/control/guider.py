@@ -23,7 +23,7 @@ from .looking import Looking, looks
 from .null_text import FittedNullText
 from .prompt_edit import PromptEdit
 from .source import AlongInversion, OwnPrediction
-from .start import check_start, place_of
+from .start import check_start, check_whole, place_of
 from .step import Editing, Recording, Step
 
 STRAYED = 3.0  # relative: noise of an ancestral sampler makes 1.4, what runs away 3.7 (10 steps) to thousands (50)
@@ -63,7 +63,9 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         return self.control.null_text if self.control.options.source == "null text" else None
 
     def set_conds(self, positive: list, negative: list) -> None:
-        """The source is seen with all that the edit is, but for the words."""
+        """The source is seen with all that the edit is, but for the words. Raises EI2Error for parts of a picture."""
+        check_whole(positive, "positive", ("an area", "a timestep range", "a strength of 0"))
+        check_whole(negative, "negative", ("an area",))
         caption = [[text, {**positive[0][1], **own}] for text, own in self.control.edit.caption]
         self.inner_set_conds({"positive": positive, "negative": negative, "caption": caption})
 

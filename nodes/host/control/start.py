@@ -1,4 +1,4 @@
-"""What a sampling under attention control begins with, checked before its first step: any sampler may be wired."""
+"""What a sampling under attention control begins with, checked before its first step: anything may be wired."""
 
 from itertools import pairwise
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.errors import EI2Error
+from ..conditioning import LIMITS
 
 SAME_SIGMA = 1e-3  # relative
 ROUNDED = 1e-3  # relative: no more than fp16 takes from a latent
@@ -41,6 +42,18 @@ def check_start(x: Tensor, added: Tensor | None, sigmas: Tensor, noise: Tensor, 
             "into noise of SamplerCustomAdvanced."
         )
     _check_latents(x, noise.to(x), place_of(float(sigmas[0]), schedule.sigmas), schedule)
+
+
+def check_whole(conditioning: list, name: str, refused: tuple[str, ...]) -> None:
+    """Raises EI2Error for conditioning of a part of the picture or of the steps. refused: names of `LIMITS`."""
+    for _, options in conditioning:
+        found = [what for what in refused if LIMITS[what](options)]
+        found += ["a mask's bounds"] if options.get("set_area_to_bounds") else []
+        if found:
+            raise EI2Error(
+                f"The {name} conditioning carries {' and '.join(found)}: attention control needs the whole picture at "
+                "every step, of the edit and of its source. Take it off; to edit a part, give Attention Control a mask."
+            )
 
 
 def _check_steps(sigmas: list[float], schedule: Schedule) -> None:
