@@ -136,7 +136,7 @@ def _schedule(
     if mismatch and not allow_mismatch:
         raise EI2Error(
             f"This latent was inverted with {mismatch}. Wire the same model into DDIM Invert Video and this node, or "
-            "set allow_mismatch to try it all the same."
+            "set allow_mismatch of EI² Sampler or EI² DDIM Sampler to try it all the same."
         )
     if mismatch:
         logging.warning("EI²: the latent was inverted with %s; the clip will not come back as it was.", mismatch)
@@ -179,7 +179,8 @@ def _schedule_by_steps(scaled: torch.Tensor, table: torch.Tensor, steps: int) ->
     if steps == 0:
         raise EI2Error(
             "This latent does not come from DDIM Invert Video, or lost its record on the way (Save Latent drops it). "
-            "Wire the inverted latent here, or set steps to the number it was inverted with."
+            "Wire the inverted latent here; EI² Sampler and EI² DDIM Sampler also take the number that it was inverted "
+            "with, in steps."
         )
     schedule = ddim_schedule(table, steps)
     spread = float(scaled.std())
