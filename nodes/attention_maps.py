@@ -8,6 +8,7 @@ from .host.api import CATEGORY, io, schema
 from .host.control.looking import LookingEverywhere
 from .host.control.texts import read_text
 from .host.control.word_pictures import word_pictures
+from .host.images import frames_of
 from .host.inflating.inflate import inflated_of
 from .host.sampling import attention_maps
 from .host.sampling.inverted import read_inverted
@@ -51,6 +52,7 @@ class AttentionMaps(io.ComfyNode):
         start = read_inverted(model, inflated, latent, 0, False)
         text = read_text(clip, caption)
         found = LookingEverywhere(len(start.samples), _named(text, words))
+        images = None if images is None else frames_of(images, "images").movedim(1, -1)
         _check_images(images, found.frames)
         positive = clip.encode_from_tokens_scheduled(clip.tokenize(caption))
         attention_maps.look(model, inflated.spec, positive, start, found)

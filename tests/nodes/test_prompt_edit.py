@@ -245,10 +245,42 @@ def test_maps_refused(change, says, looked):
         run("attention_maps.AttentionMaps", **looked[0] | change)
 
 
+AS_IMAGES = {"RGBA": lambda x: torch.cat([x, x[..., :1]], -1), "beyond 0 to 1": lambda x: 2 * x - 0.5}
+
+
+@pytest.mark.parametrize("made", AS_IMAGES.values(), ids=AS_IMAGES)
+def test_maps_over_frames_of_other_channels_and_values(made, looked):
+    arguments, images, _, (pictures, *_), _ = looked
+    found = run("attention_maps.AttentionMaps", **arguments, words="red", images=made(images))[0]
+    plain = made(images)[..., :3].clamp(0, 1)
+    expected = run("attention_maps.AttentionMaps", **arguments, words="red", images=plain)[0]
+    assert torch.equal(found, expected) and found.shape == pictures.shape
+
+
+def test_maps_over_grey_frames(looked):
+    arguments, images, *_ = looked
+    both = images[..., :1], images[..., :1].expand_as(images)
+    found, same = (run("attention_maps.AttentionMaps", **arguments, words="red", images=one)[0] for one in both)
+    assert torch.equal(found, same)
+
+
+def test_a_look_that_is_not_finite_is_said(looked, monkeypatch):
+    base = looked[0]["model"].model
+    original, calls = base.apply_model, []
+
+    def spoiled(*args, **kwargs):
+        calls.append(0)
+        return original(*args, **kwargs) * (float("nan") if len(calls) == 3 else 1)
+
+    monkeypatch.setattr(base, "apply_model", spoiled)
+    with pytest.raises(Exception, match=r"not finite at step 3 of 5 \(sigma .*It computes in float32"):
+        run("attention_maps.AttentionMaps", **looked[0])
+
+
 def test_a_latent_without_its_record_is_refused(looked):
+    """With a fix that this node has: it takes no steps."""
     bare = {"samples": looked[0]["latent"]["samples"]}
     with pytest.raises(
         Exception, match=r"not come from DDIM Invert Video.*; EI² Sampler and EI² DDIM Sampler also take"
     ):
         run("attention_maps.AttentionMaps", **looked[0] | {"latent": bare})
-    """With a fix that this node has: it takes no steps."""
