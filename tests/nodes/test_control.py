@@ -493,6 +493,25 @@ def test_cancel_leaves_the_model_as_it_was(monkeypatch):
     assert torch.equal(plain_sample(m), before)
 
 
+@pytest.mark.parametrize(("call", "step"), [(1, 1), (3, 3), (4, 4), (5, 1), (8, 2)])
+@pytest.mark.parametrize("chosen", [{"noise_share": 1.0}, SHARES | {"fuse_threshold": 0.3}])
+def test_values_that_are_not_finite_are_said_wherever_they_arise(call, step, chosen, monkeypatch):
+    """In a look at where words are seen, which else would see none, in the source's pass and in the edit's."""
+    m = smooth()
+    latent, calls = inverted(m), []
+
+    def spoil(module, given, out):
+        calls.append(0)
+        return out * (float("nan") if len(calls) == call else 1)
+
+    hook = m.model.diffusion_model.middle_block[1].register_forward_hook(spoil)
+    try:
+        with pytest.raises(Exception, match=rf"not finite at step {step} of 4 \(sigma .*It computes in float32"):
+            edited(m, latent, controls(**chosen))
+    finally:
+        hook.remove()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -12,11 +12,13 @@ from torch import Tensor
 from ....ei2_modules.attention.control.blend import LocalBlend, WordMaps, dilate
 from ....ei2_modules.attention.control.moving_noise import moving_noise, renew
 from ....ei2_modules.attention.control.options import ControlOptions
+from ....ei2_modules.diffusion.finite import watched
 from ....ei2_modules.diffusion.sampling import ddim_step
 from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ..inflating.keys import OURS
+from ..not_finite import advising
 from ..progress import warn
 from .hooks import carrying, with_hooks
 from .looking import Looking, looks
@@ -156,9 +158,15 @@ class ControlledGuider(comfy.samplers.CFGGuider):
             )
         words = WordMaps(len(x), tuple(x.shape[-2:]), levels(self.model_patcher))
         looking = carrying(extra_args["model_options"], Looking(words, tokens))
-        for place in looks(schedule.steps):
-            source, sigma = self.clip.trajectory[place].to(x), self.sigmas[place].to(x).expand(len(x))
-            comfy.samplers.calc_cond_batch(self.inner_model, [self.conds["caption"]], source, sigma, looking)
+        places, caption = looks(schedule.steps), self.conds["caption"]
+
+        def under_caption(source: Tensor, sigma: Tensor) -> Tensor:
+            return comfy.samplers.calc_cond_batch(self.inner_model, [caption], source, sigma, looking)[0]
+
+        look = watched(under_caption, self.sigmas[places])
+        with advising(self.inner_model):
+            for place in places:
+                look(self.clip.trajectory[place].to(x), self.sigmas[place].to(x).expand(len(x)))
         seen = words.relative(pool, from_least=not pool) > threshold
         return dilate(seen.float(), self.control.options.dilation)
 

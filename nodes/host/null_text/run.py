@@ -14,9 +14,9 @@ from ....ei2_modules.tuning.own_copy import own_copy
 from .. import conditioning
 from ..control.null_text import FittedNullText
 from ..inflating.temporal_hook import inference_bank
+from ..not_finite import advising
 from ..precision import computes_in
 from ..progress import Progress, say, show_text
-from ..sampling.not_finite import advising
 from ..sampling.round_trip import span
 from ..tuning.model import IN_PLACE, computing_with, errors_in_words, gradient_clone, loaded_whole
 from ..tuning.preflight import Demand

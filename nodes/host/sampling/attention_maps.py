@@ -12,9 +12,9 @@ from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ..control.guider import levels
 from ..control.hooks import carrying, with_hooks
 from ..control.looking import LookingEverywhere, looks
+from ..not_finite import advising
 from ..progress import Progress
 from .inverted import Inverted
-from .not_finite import advising
 
 SHOWN = 3  # blocks that the report names for a word
 
