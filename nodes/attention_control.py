@@ -4,6 +4,7 @@ from ..ei2_modules.attention.control.options import CUSTOM, KINDS, SOURCES, Cont
 from .host import conditioning
 from .host.api import CATEGORY, CONTROL, NULL_TEXT, PROMPT_EDIT, check_choices, io, schema
 from .host.control.guider import Control
+from .host.images import shares_of
 from .host.inflating.inflate import inflated_of
 from .host.progress import show_text
 from .host.sampling.controlled import controlled_guider
@@ -64,6 +65,7 @@ class AttentionControl(io.ComfyNode):
             kind, source, cross_share=cross_share, self_share=self_share, temporal_share=temporal_share,
             feature_share=feature_share, blend_threshold=blend_threshold, noise_share=noise_share,
         )  # fmt: skip
+        mask = None if mask is None else shares_of(mask, "The mask of Attention Control")
         show_text(options.describe())
         return io.NodeOutput(Control(prompt_edit, options, mask, null_text))
 

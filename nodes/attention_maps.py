@@ -1,11 +1,14 @@
 """'Attention Maps': where the model sees each word of the caption in the clip."""
 
+import string
+
 from ..ei2_modules.attention.control.words import words_in
 from ..ei2_modules.errors import EI2Error
 from .host.api import CATEGORY, io, schema
 from .host.control.looking import LookingEverywhere
 from .host.control.texts import read_text
 from .host.control.word_pictures import word_pictures
+from .host.images import frames_of
 from .host.inflating.inflate import inflated_of
 from .host.sampling import attention_maps
 from .host.sampling.inverted import read_inverted
@@ -49,6 +52,7 @@ class AttentionMaps(io.ComfyNode):
         start = read_inverted(model, inflated, latent, 0, False)
         text = read_text(clip, caption)
         found = LookingEverywhere(len(start.samples), _named(text, words))
+        images = None if images is None else frames_of(images, "images").movedim(1, -1)
         _check_images(images, found.frames)
         positive = clip.encode_from_tokens_scheduled(clip.tokenize(caption))
         attention_maps.look(model, inflated.spec, positive, start, found)
@@ -59,12 +63,11 @@ class AttentionMaps(io.ComfyNode):
 
 def _named(text, words: str) -> dict[str, list[int]]:
     """Word -> places of its tokens."""
-    if not text.words:
+    written = [word for word in dict.fromkeys(text.words) if word.strip(string.punctuation)]
+    if not written:
         raise EI2Error("The caption has no words, so there is nothing to look for. Write what the clip shows.")
     phrases = [phrase.strip() for phrase in words.replace("\n", ",").split(",") if phrase.strip()]
-    if phrases:
-        return {phrase: words_in(text, phrase) for phrase in phrases}
-    return {word: words_in(text, word) for word in dict.fromkeys(text.words) if any(map(str.isalnum, word))}
+    return {phrase: words_in(text, phrase) for phrase in phrases or written}
 
 
 def _check_images(images, frames: int) -> None:

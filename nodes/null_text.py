@@ -2,6 +2,7 @@
 
 from ..ei2_modules.diffusion.null_text import NullTextOptions
 from .host.api import CATEGORY, NULL_TEXT, check_choices, io, schema
+from .host.graph_ahead import look_ahead
 from .host.null_text import unfinished
 from .host.null_text.job import cfg_fault, make_job
 from .host.null_text.report import report, summary
@@ -65,6 +66,7 @@ class NullTextInversion(io.ComfyNode):
                 NULL_TEXT.Output(display_name="EI2_NULL_TEXT", tooltip="For Attention Control."),
                 io.String.Output(display_name="report", tooltip="How well the clip comes back, and every step."),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )  # fmt: skip
 
     @classmethod
@@ -76,6 +78,7 @@ class NullTextInversion(io.ComfyNode):
     def execute(
         cls, model, latent, positive, negative, cfg, inner_steps, learning_rate, early_stop, frames, branch, steps
     ):
+        look_ahead(cls.hidden)
         options = NullTextOptions(inner_steps, learning_rate, per_frame=frames == EACH, stop=early_stop)
         choices = {"decoupled": branch == SOURCE, "last_half": steps == LAST_HALF}
         job = make_job(model, latent, positive, negative, cfg, options, **choices)

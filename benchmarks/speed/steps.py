@@ -81,7 +81,7 @@ def controlled(case: Case, steps: int, after: Callable, options=EVERYTHING) -> N
     spec = patch.inflated_of(case.model, "this benchmark").spec
     control, clip = (
         guiding.Control(prompt_edit(case.text), options),
-        guiding.SourceClip(case.schedule(steps), case.noisy(steps)),
+        guiding.SourceClip(case.schedule(steps), case.noisy(steps), case.noisy(steps)[-1]),
     )
     _sample(case, steps, after, guiding.ControlledGuider(case.model, spec, control, clip))
 

@@ -8,10 +8,13 @@ from ...ei2_modules.errors import EI2Error
 from .progress import warn
 from .prompt_graph import typed_words, words_behind
 
-INFLATE, INVERT, TUNE, EDIT, DEMO = (
-    "EI2InflateUNet", "EI2InvertVideo", "EI2OneShotTune", "EI2PromptEdit", "EI2LoadDemoModel",
+INFLATE, INVERT, TUNE, EDIT, DEMO, CONTROL, NULL_TEXT = (
+    "EI2InflateUNet", "EI2InvertVideo", "EI2OneShotTune", "EI2PromptEdit", "EI2LoadDemoModel", "EI2AttentionControl",
+    "EI2NullText",
 )  # fmt: skip
 SAMPLERS = ("EI2Sampler", "EI2DDIMSampler", "EI2SeveralEdits")
+TAKE_NOISE = (*SAMPLERS, "EI2EditGuider", "EI2AttentionMaps", NULL_TEXT)
+GUIDED = ("EI2Sampler", "EI2EditGuider")  # by their own cfg alone
 CLEAN = ("VAEEncode", "VAEEncodeTiled", "VAEEncodeForInpaint", "EmptyLatentImage")
 LATENTS = ("samples", "latent", "latents")  # inputs that latents pass through
 TEXTS = ("clip", "conditioning", "positive", "conditioning_1", "conditioning_to")
@@ -36,7 +39,7 @@ def look_ahead(hidden) -> None:
 
 def _faults(prompt: dict, node_id: str) -> Iterator[str]:
     kind, me = _kind(prompt, node_id), _name(prompt, node_id)
-    if kind in (*SAMPLERS, INVERT):
+    if kind in (*TAKE_NOISE, INVERT):
         models = list(_back(prompt, node_id, "model", ("model",)))
         if models and _loads(prompt, models[-1]) and not _any(prompt, models, INFLATE):
             yield (
@@ -51,7 +54,7 @@ def _faults(prompt: dict, node_id: str) -> Iterator[str]:
                     f"The text of {me} is encoded by the CLIP of {_name(prompt, texts[-1])}, but its model is that of "
                     f"{_name(prompt, models[-1])}: take both from one loader."
                 )
-    if kind in SAMPLERS:
+    if kind in TAKE_NOISE:
         latents = list(_back(prompt, node_id, "latent", LATENTS))
         if latents and _kind(prompt, latents[-1]) in CLEAN and not _any(prompt, latents, INVERT):
             yield (
@@ -59,6 +62,28 @@ def _faults(prompt: dict, node_id: str) -> Iterator[str]:
                 "DDIM Invert Video into it."
             )
         yield from _same_words(prompt, node_id)
+        yield from _unfit_null_text(prompt, node_id)
+
+
+def _unfit_null_text(prompt: dict, node_id: str) -> Iterator[str]:
+    """Of attention control whose source is under null text."""
+    for control in _back(prompt, node_id, "control", ()):
+        inputs = prompt[control]["inputs"]
+        if _kind(prompt, control) != CONTROL or inputs.get("source") != "null text":
+            continue
+        if "null_text" not in inputs:
+            yield (
+                f"{_name(prompt, control)} has source null text and nothing in null_text: wire Null-Text Inversion "
+                "into it, or choose source along the inversion."
+            )
+        for fitted in _back(prompt, control, "null_text", ()):
+            cfgs = [prompt[one]["inputs"].get("cfg") for one in (fitted, node_id)]
+            known = _kind(prompt, fitted) == NULL_TEXT and _kind(prompt, node_id) in GUIDED
+            if known and all(isinstance(cfg, (int, float)) for cfg in cfgs) and cfgs[0] != cfgs[1]:
+                yield (
+                    f"{_name(prompt, fitted)} fits cfg {cfgs[0]:g}, and {_name(prompt, node_id)} has cfg {cfgs[1]:g}: "
+                    "set both to the same."
+                )
 
 
 def _same_words(prompt: dict, node_id: str) -> Iterator[str]:

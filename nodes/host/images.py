@@ -3,6 +3,9 @@
 from torch import Tensor
 
 from ...ei2_modules.errors import EI2Error
+from .progress import warn
+
+ROUNDED = 0.01  # what resizing a mask may add beyond 0 and 1
 
 
 def frames_of(images: Tensor, name: str) -> Tensor:
@@ -27,3 +30,17 @@ def masks_of(masks: Tensor, name: str) -> Tensor:
         shape = tuple(masks.shape) if isinstance(masks, Tensor) else type(masks).__name__
         raise EI2Error(f"{name} is {shape}: (height, width), or one a frame, is needed. Wire a MASK.")
     return masks.float().reshape(-1, *masks.shape[-2:])
+
+
+def shares_of(mask: Tensor, name: str) -> Tensor:
+    """MASK of any type -> fp32 in 0..1; what lies beyond is cut off, and said. Raises EI2Error if it is not finite."""
+    mask = mask.float()
+    if not mask.numel() or not mask.isfinite().all():
+        raise EI2Error(
+            f"{name} of shape {tuple(mask.shape)} is empty or holds values that are not finite. Draw it again, or take "
+            "off the node that made them: 0 stays, 1 may change."
+        )
+    low, high = float(mask.min()), float(mask.max())
+    if low < -ROUNDED or high > 1 + ROUNDED:
+        warn(f"{name} has values from {low:g} to {high:g}: below 0 is taken for 0 (stays), above 1 for 1 (may change).")
+    return mask.clamp(0, 1)

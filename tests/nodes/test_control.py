@@ -20,7 +20,7 @@ from .controlling import (
     inverted,
     prompt_edit,
 )  # fmt: skip
-from .mini import caption, clip, controlled, controlnet, hints, inflate, model, pack, plain_sample, run
+from .mini import caption, clip, controlled, controlnet, hints, inflate, model, pack, plain_sample, run, sample
 from .other_nodes import NODES, compiled
 
 maps = pack("ei2_modules.attention.control.maps")
@@ -196,13 +196,14 @@ def test_windows_that_see_each_other():
     assert (found - edited(m, latent)).abs().max() > 1e-3
 
 
-def custom(m, latent, chosen, sampler=None, sigmas=None):
+def custom(m, latent, chosen, sampler=None, sigmas=None, begins=None, noise=None):
+    """begins: another LATENT than the guider's. noise: a seed."""
     import comfy_extras.nodes_custom_sampler as nodes
 
     ours, grid, _ = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)
     sampler, sigmas = sampler or ours, grid if sigmas is None else sigmas
-    noise = nodes.DisableNoise.execute().args[0]
-    out = nodes.SamplerCustomAdvanced.execute(noise, guider(m, latent, chosen), sampler, sigmas, latent)
+    noise = (nodes.RandomNoise.execute(noise) if noise else nodes.DisableNoise.execute()).args[0]
+    out = nodes.SamplerCustomAdvanced.execute(noise, guider(m, latent, chosen), sampler, sigmas, begins or latent)
     return out.args[0]["samples"]
 
 
@@ -214,7 +215,7 @@ def test_edit_guider_is_the_ei2_sampler(chosen):
 
 
 @pytest.mark.parametrize(
-    ("name", "fits"), [("euler", True), ("dpmpp_2m", True), ("dpm_2", False), ("dpmpp_sde", False)]
+    ("name", "fits"), [("euler", True), ("heun", True), ("dpmpp_2m", True), ("dpm_2", False), ("dpmpp_sde", False)]
 )
 def test_stock_samplers_of_one_call_a_step(name, fits):
     m = smooth()
@@ -288,6 +289,12 @@ def test_the_source_under_null_text_is_guided(monkeypatch):
             lambda m, latent, text: edited(m, inverted(m, clip(2)), controls(source="null text", null_text=text)),
             "3 frames in 4 steps, and this latent holds 2 frames",
         ),
+        (
+            lambda m, latent, text: edited(
+                m, latent, controls(prompt_edit(texts=(caption(9), PROMPT)), source="null text", null_text=text)
+            ),
+            "fitted under another text than Prompt Edit's caption",
+        ),
     ],
 )
 def test_null_text_of_something_else_is_refused(change, says):
@@ -315,9 +322,50 @@ def test_mask_holds_after_the_last_share(source):
 def test_a_part_of_the_sigmas(source):
     """As behind Split Sigmas: the source begins where the sampling does."""
     m = smooth()
+    latent, chosen = inverted(m), controls(**SHARES, source=source)
+    grid = grid_of(m, latent)
+    half = {"samples": custom(m, latent, chosen, sigmas=grid[:3])}
+    assert custom(m, latent, chosen, sigmas=grid[2:], begins=half).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["uni_pc", "ipndm"])
+def test_a_sampler_that_runs_away_from_a_mask_is_stopped(name):
+    m = smooth()
+    latent, mask = inverted(m, steps=25), torch.cat([torch.zeros(1, 8, 4), torch.ones(1, 8, 4)], 2)
+    assert custom(m, latent, controls(**SHARES), comfy.samplers.sampler_object(name)).isfinite().all()
+    with pytest.raises(Exception, match=r"strays from the clip .* off by [\d.]+ times .* Take euler"):
+        custom(m, latent, controls(**SHARES, mask=mask), comfy.samplers.sampler_object(name))
+
+
+def grid_of(m, latent, **options):
+    return run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0, **options)[1]
+
+
+BEGINNINGS = {
+    "every second step": (lambda m, latent: {"sigmas": grid_of(m, latent)[::2]}, "go from 4.* to .*, and the 4 steps"),
+    "upwards": (lambda m, latent: {"sigmas": grid_of(m, latent).flip(0)}, "go from 0.029 to "),
+    "other steps": (lambda m, latent: {"sigmas": grid_of(m, inverted(m, steps=7))}, "at sigma 6.*takes other steps"),
+    "no numbers": (lambda m, latent: {"sigmas": grid_of(m, latent) * float("nan")}, "at sigma nan"),
+    "noise on noise": (lambda m, latent: {"noise": 5}, "Wire Disable Noise"),
+    "another clip": (lambda m, latent: {"begins": inverted(m, clip(seed=9))}, r"differ by \d+%. Wire the same latent"),
+    "the clip itself": (lambda m, latent: {"begins": clip()}, "differ by .*DDIM Invert Video into both"),
+    "more frames": (lambda m, latent: {"begins": inverted(m, clip(5))}, r"\(5, 4, 8, 8\), .* of \(3, 4, 8, 8\)"),
+    "a video latent": (lambda m, latent: {"begins": {"samples": torch.zeros(1, 4, 3, 8, 8)}}, r"\(1, 4, 3, 8, 8\)"),
+    "the noise half-way": (
+        lambda m, latent: {"sigmas": grid_of(m, latent, strength=0.5)}, "at sigma 0.70 with the noise of sigma 4.12",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "says"), BEGINNINGS.values(), ids=BEGINNINGS)
+@pytest.mark.parametrize("source", ["along the inversion", "own prediction"])
+def test_what_a_sampling_cannot_begin_with_is_refused_before_any_pass(wrong, says, source, monkeypatch):
+    m = smooth()
     latent = inverted(m)
-    grid = run("sampler.EI2DDIMSampler", model=m, latent=latent, seed=0, eta=0.0)[1]
-    assert custom(m, latent, controls(**SHARES, source=source), sigmas=grid[1:]).isfinite().all()
+    options = wrong(m, latent)
+    monkeypatch.setattr(m.model, "apply_model", lambda *args, **kwargs: pytest.fail("a pass"))
+    with pytest.raises(Exception, match=says):
+        custom(m, latent, controls(**SHARES, source=source), **options)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -331,6 +379,37 @@ def test_mask_keeps_the_clip_outside(value):
     torch.testing.assert_close(found[..., :4], latents["samples"][..., :4], rtol=0, atol=0.02)
     changed = (found[..., 4:] - latents["samples"][..., 4:]).abs().max()
     assert changed > 0.05 if value else changed < 0.02
+
+
+def attention_control(**chosen):
+    """EI2_CONTROL by the node."""
+    shares = dict.fromkeys(("temporal_share", "feature_share", "blend_threshold", "noise_share"), 0.0)
+    given = {"kind": "custom", **SHARES, **shares, "source": "along the inversion", **chosen}
+    return run("attention_control.AttentionControl", prompt_edit=prompt_edit(), **given)[0]
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda mask: mask.bool(), None),
+        (lambda mask: mask.byte(), None),
+        (lambda mask: 255 * mask, "from 0 to 255: below 0 is taken for 0"),
+        (lambda mask: 2 * mask - 1, "from -1 to 1"),
+    ],
+)
+def test_masks_of_other_types_and_values(made, says, caplog):
+    m, mask = smooth(), torch.zeros(1, 64, 64)
+    mask[:, :, 32:] = 1
+    latent = inverted(m)
+    found = edited(m, latent, attention_control(mask=made(mask)))
+    assert torch.equal(found, edited(m, latent, controls(**SHARES, mask=mask)))
+    assert says in caplog.text if says else "mask" not in caplog.text
+
+
+@pytest.mark.parametrize("mask", [torch.full((3, 8, 8), float("nan")), torch.ones(1, 8, 8) / 0, torch.ones(3, 0, 8)])
+def test_a_mask_without_numbers_is_refused(mask):
+    with pytest.raises(Exception, match=r"mask of Attention Control of shape \([13], \d, 8\) is empty or holds values"):
+        attention_control(mask=mask)
 
 
 def test_local_blend_keeps_the_clip_outside_its_words():
@@ -457,6 +536,25 @@ def test_cancel_leaves_the_model_as_it_was(monkeypatch):
     assert torch.equal(plain_sample(m), before)
 
 
+@pytest.mark.parametrize(("call", "step"), [(1, 1), (3, 3), (4, 4), (5, 1), (8, 2)])
+@pytest.mark.parametrize("chosen", [{"noise_share": 1.0}, SHARES | {"fuse_threshold": 0.3}])
+def test_values_that_are_not_finite_are_said_wherever_they_arise(call, step, chosen, monkeypatch):
+    """In a look at where words are seen, which else would see none, in the source's pass and in the edit's."""
+    m = smooth()
+    latent, calls = inverted(m), []
+
+    def spoil(module, given, out):
+        calls.append(0)
+        return out * (float("nan") if len(calls) == call else 1)
+
+    hook = m.model.diffusion_model.middle_block[1].register_forward_hook(spoil)
+    try:
+        with pytest.raises(Exception, match=rf"not finite at step {step} of 4 \(sigma .*It computes in float32"):
+            edited(m, latent, controls(**chosen))
+    finally:
+        hook.remove()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -493,6 +591,33 @@ def test_refused(change, says):
     m = smooth()
     with pytest.raises(Exception, match=says):
         change(m, inverted(m))
+
+
+def limited(text, **options):
+    return [[text[0][0], options]]
+
+
+PARTS = {
+    "an area": ({"area": (4, 4, 0, 0), "strength": 1.0}, True),
+    "a mask's bounds": ({"mask": torch.ones(1, 8, 8), "set_area_to_bounds": True, "mask_strength": 1.0}, True),
+    "a timestep range": ({"start_percent": 0.0, "end_percent": 0.5}, False),
+    "a strength of 0": ({"strength": 0.0}, False),
+}
+
+
+@pytest.mark.parametrize(("what", "options", "both"), [(what, *row) for what, row in PARTS.items()], ids=PARTS)
+@pytest.mark.parametrize("name", ["positive", "negative"])
+def test_conditioning_of_a_part_is_refused_before_any_pass(what, options, both, name, monkeypatch):
+    m = smooth()
+    latent = inverted(m)
+    texts = {"positive": PROMPT, "negative": NOTHING}
+    texts[name] = limited(texts[name], **options)
+    if name == "positive" or both:
+        monkeypatch.setattr(m.model, "apply_model", lambda *args, **kwargs: pytest.fail("a pass"))
+        with pytest.raises(Exception, match=f"The {name} conditioning carries {what}: .* Control a mask"):
+            sample(m, latent, **texts, cfg=3.0, control=controls(**SHARES))
+    else:
+        assert sample(m, latent, **texts, cfg=3.0, control=controls(**SHARES)).isfinite().all()
 
 
 def noisy(m):

@@ -42,7 +42,22 @@ def look(prompt, at="tune"):
 
 
 OTHER = node("EI2LoadDemoModel", "Load EI² Demo Model")
+
+
+def under_null_text(cfg=7.5, **control):
+    """The same with a null text."""
+    return graph(
+        null=node("EI2NullText", "Null-Text Inversion", model=["tune", 0], latent=["invert", 0], cfg=7.5),
+        control={"source": "null text", "null_text": ["null", 0]} | control, sample={"cfg": cfg},
+    )  # fmt: skip
+
+
+SEVERAL = node("EI2SeveralEdits", control=["control", 0], cfg=3.0)
 FINE = {
+    "a null text": under_null_text(),
+    "a null text for several values of cfg": under_null_text() | {"sample": SEVERAL},
+    "a null text that is not used": under_null_text(3.0, source="own prediction"),
+    "a cfg that the graph does not tell": under_null_text(["sum", 0]),
     "as it should be": graph(),
     "no inflation to be seen": graph(inflate=node("SomeSwitch", model_a=["load", 0])),
     "a plain model through nodes unknown": graph(sample={"model": ["switch", 0]}, switch=node("X", any=["load", 0])),
@@ -104,6 +119,26 @@ FAULTS = {
         r"encoded by the CLIP of Load EI² Demo Model \(node other\), but its model is that of Load Checkpoint",
     ),
     "text for the demo model": (graph(load=OTHER, words={"clip": ["x", 1]}, x=node("CLIPLoader")), "from one loader"),
+    "clean latents to the guider": (
+        graph(guide=node("EI2EditGuider", model=["tune", 0], latent=["encode", 0], control=["control", 0])),
+        r"EI2EditGuider \(node guide\) gets the latents of VAE Encode",
+    ),
+    "clean latents to null text": (
+        under_null_text() | {"null": node("EI2NullText", latent=["encode", 0])},
+        r"EI2NullText \(node null\) gets the latents of VAE Encode",
+    ),
+    "a plain model to the maps": (
+        graph(maps=node("EI2AttentionMaps", model=["load", 0], latent=["invert", 0])),
+        "EI2AttentionMaps .* the plain model",
+    ),
+    "no null text": (
+        graph(control={"source": "null text"}),
+        r"EI2AttentionControl \(node control\) has source null text and nothing in null_text: wire",
+    ),
+    "a null text for another cfg": (
+        under_null_text(3.0),
+        r"Null-Text Inversion \(node null\) fits cfg 7.5, and EI² Sampler \(node sample\) has cfg 3:",
+    ),
     "no prompt": (graph(words={"prompt": " "}), r"Prompt Edit \(node words\) has no prompt: say there"),
     "neither": (graph(words={"caption": "", "prompt": ["s", 0]}, s=node("PrimitiveString", value="")), "no caption an"),
     "the caption as prompt": (graph(words={"prompt": "a cat"}), "has 'a cat' as caption and as prompt: change a word"),
@@ -148,12 +183,14 @@ def test_what_would_be_without_effect_is_said(prompt, lines, caplog):
     assert len(said) == len(lines) and all(line in text for line, text in zip(lines, said, strict=True))
 
 
-@pytest.mark.parametrize("name", ["one_shot_tune.OneShotTune", "invert_video.InvertVideo"])
+@pytest.mark.parametrize(
+    "name", ["one_shot_tune.OneShotTune", "invert_video.InvertVideo", "null_text.NullTextInversion"]
+)
 def test_the_long_nodes_look_first(name, monkeypatch):
     """Before they look at anything else: nothing here could be tuned or inverted."""
     module, kind = name.split(".")
     long = getattr(pack(f"nodes.{module}"), kind)
-    at = {"OneShotTune": "tune", "InvertVideo": "invert"}[kind]
+    at = {"OneShotTune": "tune", "InvertVideo": "invert", "NullTextInversion": "sample"}[kind]
     monkeypatch.setattr(long, "hidden", SimpleNamespace(prompt=FAULTS["no prompt"][0], unique_id=at))
     given = dict.fromkeys(entry.id for entry in long.define_schema().inputs)
     with pytest.raises(EI2Error, match="has no prompt"):

@@ -70,6 +70,8 @@ SHAPES = {
     "bool": lambda mask: mask.bool(),
     "uint8": lambda mask: mask.byte(),
     "fp16": lambda mask: mask.half(),
+    "0 to 255": lambda mask: 255 * mask,
+    "-1 to 1": lambda mask: 2 * mask - 1,
 }
 
 
@@ -179,6 +181,7 @@ REFUSED = {
     "too few masks": (lambda latent: masked(latent, half(2)), {}, "mask has 2 frames and the clip 3"),
     "the record is lost": (lost, {"steps": 5}, "its record of the clip is lost"),
     "one mask too many": (lambda latent: masked(cut(latent), half(3)), {}, "mask has 3 frames and the clip 2"),
+    "no numbers": (lambda latent: masked(latent, half(1) / 0), {}, r"noise mask of shape .* not finite"),
     "a frame from elsewhere": (lambda latent: masked(longer(latent), half(1)), {}, "Frames 4 of .* not inverted with"),
 }
 

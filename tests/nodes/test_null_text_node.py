@@ -381,23 +381,24 @@ def other(numbers):
 
 
 MISFITS = {
-    "another checkpoint": (
-        lambda f: (other([n + 1 for n in f.fingerprint.numbers]), 4, f.checksums, CFG),
-        "another ch",
-    ),
-    "another number of steps": (lambda f: (f.fingerprint, 5, f.checksums, CFG), "2 frames in 4 steps.*2 frames in 5"),
-    "another clip": (lambda f: (f.fingerprint, 4, (b"", b""), CFG), "another inversion"),
-    "fewer frames": (lambda f: (f.fingerprint, 4, f.checksums[:1], CFG), "holds 1 frames in 4"),
-    "another cfg": (lambda f: (f.fingerprint, 4, f.checksums, 3.0), "for cfg 7.5, and cfg is 3 here"),
+    "another checkpoint": (lambda f: {"fingerprint": other([n + 1 for n in f.fingerprint.numbers])}, "another ch"),
+    "another number of steps": (lambda f: {"steps": 5}, "2 frames in 4 steps.*2 frames in 5"),
+    "another clip": (lambda f: {"checksums": (b"", b"")}, "another inversion"),
+    "fewer frames": (lambda f: {"checksums": f.checksums[:1]}, "holds 1 frames in 4"),
+    "another caption": (lambda f: {"caption": b""}, "another text than Prompt Edit's caption"),
+    "another cfg": (lambda f: {"cfg": 3.0}, "for cfg 7.5, and cfg is 3 here"),
 }
 
 
 @pytest.mark.parametrize("wrong, words", MISFITS.values(), ids=MISFITS)
 def test_a_sampling_that_it_was_not_fitted_for_is_refused(shared, wrong, words):
     fitted = shared[0]
-    fitted.check(fitted.fingerprint, 4, list(fitted.checksums), CFG)
+    fits = {"fingerprint": fitted.fingerprint, "steps": STEPS, "checksums": list(fitted.checksums), "cfg": CFG}
+    fits["caption"] = pack("nodes.host.conditioning").checksum(caption())
+    fitted.check(**fits)
+    fitted.check(**fits | {"cfg": CFG + 1e-7})  # as a wired sum may have it
     with pytest.raises(EI2Error, match=words):
-        fitted.check(*wrong(fitted))
+        fitted.check(**fits | wrong(fitted))
 
 
 def test_only_the_embedding_is_replaced(shared):

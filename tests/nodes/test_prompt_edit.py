@@ -132,6 +132,25 @@ def test_weights_of_words(name, clips):
     assert found == {"a": 1.0, "green": 2.0, "circle": 0.5}
 
 
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+@pytest.mark.parametrize(
+    ("caption", "prompt", "named", "says"),
+    [
+        ("a bar in snow", "a café in snow", "café", "bar -> café"),
+        ("a hund in snow", "a Bär in snow", "BÄR", "hund -> bär"),
+        ("一只猫在雪地上", "一只狗在雪地上", "一只狗", "猫 -> 狗"),
+        ("синий круг", "красный круг", "красный", "синий -> красный"),
+        ("a 🔴 on blue", "a 🟢 on blue", "🟢", "🔴 -> 🟢"),
+    ],
+)
+def test_words_beyond_ascii_are_read_and_named(caption, prompt, named, says, kind, clips):
+    """CLIP's pieces spell their bytes."""
+    edit, report = made(clips[kind], caption, prompt, f"{named}: 2", named)[2:]
+    places = texts.read_text(clips[kind], prompt).tokens_of(range(len(edit.alignment.target.words)))
+    assert says in report and f"{named.casefold()[-1]} 2" in report
+    assert edit.blend.target and {*edit.blend.target} <= {*places} and edit.weights[edit.blend.target].eq(2).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -139,6 +158,7 @@ def test_weights_of_words(name, clips):
         (("a red circle", "a green circle", "square: 2"), "'square' is not in the text.*green"),
         (("a red circle", "a green circle", "green"), "'green' is no weight of a word"),
         (("a red circle", "a green circle", "green: nan"), "must be a number"),
+        (("a red circle", "a green circle", "green: 1e39"), r"'green' is 1e\+39: it must be a number"),
         (("", "a green circle"), "the caption has no words"),
         (("a red circle", ""), "the prompt has no words"),
         (("red circle", "a green square"), "no word in common"),
@@ -147,6 +167,18 @@ def test_weights_of_words(name, clips):
 def test_refused(arguments, says, clips):
     with pytest.raises(Exception, match=says):
         made(clips["demo"], *arguments)
+
+
+def test_every_word_has_a_column_and_punctuation_has_none(clips):
+    named = pack("nodes.attention_maps")._named
+    assert list(named(texts.read_text(clips["sd1"], "a 🔴 on, snow."), "")) == ["a", "🔴", "on", "snow"]
+    with pytest.raises(Exception, match="has no words"):
+        named(texts.read_text(clips["sd1"], "..."), "")
+
+
+def test_a_checkpoint_without_a_text_encoder_is_said():
+    with pytest.raises(Exception, match="holds no text encoder"):
+        made(None, "a red circle", "a green circle")
 
 
 def test_other_encoders_are_refused_by_name():
@@ -204,6 +236,7 @@ def test_a_picture_a_frame_a_column_a_word(looked):
     [
         ({"words": "square"}, "'square' is not in the text"),
         ({"caption": ""}, "has no words"),
+        ({"clip": None}, "holds no text encoder"),
         ({"images": torch.zeros(2, 8, 8, 3)}, "2 frames and the latent 3"),
     ],
 )
@@ -212,7 +245,42 @@ def test_maps_refused(change, says, looked):
         run("attention_maps.AttentionMaps", **looked[0] | change)
 
 
+AS_IMAGES = {"RGBA": lambda x: torch.cat([x, x[..., :1]], -1), "beyond 0 to 1": lambda x: 2 * x - 0.5}
+
+
+@pytest.mark.parametrize("made", AS_IMAGES.values(), ids=AS_IMAGES)
+def test_maps_over_frames_of_other_channels_and_values(made, looked):
+    arguments, images, _, (pictures, *_), _ = looked
+    found = run("attention_maps.AttentionMaps", **arguments, words="red", images=made(images))[0]
+    plain = made(images)[..., :3].clamp(0, 1)
+    expected = run("attention_maps.AttentionMaps", **arguments, words="red", images=plain)[0]
+    assert torch.equal(found, expected) and found.shape == pictures.shape
+
+
+def test_maps_over_grey_frames(looked):
+    arguments, images, *_ = looked
+    both = images[..., :1], images[..., :1].expand_as(images)
+    found, same = (run("attention_maps.AttentionMaps", **arguments, words="red", images=one)[0] for one in both)
+    assert torch.equal(found, same)
+
+
+def test_a_look_that_is_not_finite_is_said(looked, monkeypatch):
+    base = looked[0]["model"].model
+    original, calls = base.apply_model, []
+
+    def spoiled(*args, **kwargs):
+        calls.append(0)
+        return original(*args, **kwargs) * (float("nan") if len(calls) == 3 else 1)
+
+    monkeypatch.setattr(base, "apply_model", spoiled)
+    with pytest.raises(Exception, match=r"not finite at step 3 of 5 \(sigma .*It computes in float32"):
+        run("attention_maps.AttentionMaps", **looked[0])
+
+
 def test_a_latent_without_its_record_is_refused(looked):
+    """With a fix that this node has: it takes no steps."""
     bare = {"samples": looked[0]["latent"]["samples"]}
-    with pytest.raises(Exception, match="not come from DDIM Invert Video"):
+    with pytest.raises(
+        Exception, match=r"not come from DDIM Invert Video.*; EI² Sampler and EI² DDIM Sampler also take"
+    ):
         run("attention_maps.AttentionMaps", **looked[0] | {"latent": bare})

@@ -41,9 +41,9 @@ FLOORS = {
         ["tuning"],
         ["sampling"],
         ["control"],
-        ["inflating", "video_folder", "comparison", "demo_controlnet", "graph_ahead"],
+        ["inflating", "video_folder", "comparison", "demo_controlnet", "graph_ahead", "images", "not_finite"],
         ["clip_embeddings", "conditioning", "latents", "progress", "plots", "files", "demo_model", "optical_flow"],
-        ["api", "attempt", "controlnets", "images", "precision", "prompt_graph", "side_by_side", "__init__"],
+        ["api", "attempt", "controlnets", "precision", "prompt_graph", "side_by_side", "__init__"],
     ],
 }
 

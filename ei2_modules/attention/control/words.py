@@ -8,7 +8,6 @@ import unicodedata
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from math import isfinite
 
 import torch
 from torch import Tensor
@@ -152,7 +151,7 @@ def word_weights(text: Text, factors: Mapping[str, float]) -> Tensor:
     """(t,) what each token's map is multiplied by (Prompt-to-Prompt's equalizer): phrases of the text -> factors."""
     weights = torch.ones(len(text.tokens))
     for phrase, factor in factors.items():
-        if not isfinite(factor):
+        if not torch.tensor(factor, dtype=weights.dtype).isfinite():
             raise EI2Error(f"the weight of {phrase!r} is {factor}: it must be a number, 1 for no change.")
         weights[words_in(text, phrase)] = factor
     return weights

@@ -12,20 +12,23 @@ from torch import Tensor
 from ....ei2_modules.attention.control.blend import LocalBlend, WordMaps, dilate
 from ....ei2_modules.attention.control.moving_noise import moving_noise, renew
 from ....ei2_modules.attention.control.options import ControlOptions
+from ....ei2_modules.diffusion.finite import watched
 from ....ei2_modules.diffusion.sampling import ddim_step
 from ....ei2_modules.diffusion.schedule import Schedule
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ..inflating.keys import OURS
+from ..not_finite import advising
 from ..progress import warn
 from .hooks import carrying, with_hooks
 from .looking import Looking, looks
 from .null_text import FittedNullText
 from .prompt_edit import PromptEdit
 from .source import AlongInversion, OwnPrediction
+from .start import check_start, check_whole, place_of
 from .step import Editing, Recording, Step
 
-SAME_SIGMA = 1e-3  # relative
+STRAYED = 3.0  # relative: noise of an ancestral sampler makes 1.4, what runs away 3.7 (10 steps) to thousands (50)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,7 @@ class SourceClip:
 
     schedule: Schedule
     trajectory: Sequence[Tensor] | None  # of the inversion, one for every sigma of the schedule
+    noise: Tensor  # (n, c, h, w) in the model's scale: the inverted latent itself
 
 
 class ControlledGuider(comfy.samplers.CFGGuider):
@@ -61,7 +65,9 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         return self.control.null_text if self.control.options.source == "null text" else None
 
     def set_conds(self, positive: list, negative: list) -> None:
-        """The source is seen with all that the edit is, but for the words."""
+        """The source is seen with all that the edit is, but for the words. Raises EI2Error for parts of a picture."""
+        check_whole(positive, "positive", ("an area", "a timestep range", "a strength of 0"))
+        check_whole(negative, "negative", ("an area",))
         caption = [[text, {**positive[0][1], **own}] for text, own in self.control.edit.caption]
         self.inner_set_conds({"positive": positive, "negative": negative, "caption": caption})
 
@@ -69,6 +75,7 @@ class ControlledGuider(comfy.samplers.CFGGuider):
         """x, (n, c, h, w) in the model's scale, that a sampling starts from -> what it shall start from."""
         options, schedule = self.control.options, self.clip.schedule
         self.sigmas, size = schedule.sigmas, tuple(x.shape[-2:])
+        self.wanted: tuple[int, Tensor] | None = None  # where the last blend should have led
         self.source = AlongInversion(self.clip.trajectory)
         if options.source != "along the inversion":
             self.source = OwnPrediction(x, self._place(sigmas), schedule)
@@ -120,13 +127,26 @@ class ControlledGuider(comfy.samplers.CFGGuider):
 
     def _blended(self, denoised: Tensor, x: Tensor, place: int) -> Tensor:
         """The x0 whose DDIM step ends in the source's latents outside the words of the edit, or outside the mask."""
+        self._refuse_strayed(x, place)
         start = self.control.options.steps_of("blend_start", self.clip.schedule.steps)
         if place == 0 or self._number(place) < start or self.blend is self.mask is None:
             return denoised
         sigma, below = (self.sigmas[i].to(x) for i in (place, place - 1))
         edited, source = ddim_step(x, denoised, sigma, below), self.source.at(place - 1).to(x)
         wanted = source + self.mask * (edited - source) if self.blend is None else self.blend(edited, source)
+        self.wanted = place - 1, wanted
         return (sigma * wanted - below * x) / (sigma - below)
+
+    def _refuse_strayed(self, x: Tensor, place: int) -> None:
+        """What is blended is made for a DDIM step: from x0s of several steps, ever more is made up for."""
+        expected, wanted = self.wanted or (None, x)
+        off = float((x - wanted).norm() / wanted.norm()) if place == expected else 0.0
+        if off > STRAYED:
+            raise EI2Error(
+                "The sampler strays from the clip under a mask or a local blend: at sigma "
+                f"{float(self.sigmas[place]):.2f} its latents are off by {off:.1f} times their own size. Take euler, "
+                "ddim, heun, dpmpp_2m or EI² DDIM Sampler, or a kind without a blend (style) and no mask."
+            )
 
     def _seen(self, x: Tensor, extra_args: dict) -> Tensor:
         """(n, 1, h, w), 1 where words of the caption are seen in the source, by a look at a few of its steps."""
@@ -138,9 +158,15 @@ class ControlledGuider(comfy.samplers.CFGGuider):
             )
         words = self._word_maps(x)
         looking = carrying(extra_args["model_options"], Looking(words, tokens))
-        for place in looks(schedule.steps):
-            source, sigma = self.clip.trajectory[place].to(x), self.sigmas[place].to(x).expand(len(x))
-            comfy.samplers.calc_cond_batch(self.inner_model, [self.conds["caption"]], source, sigma, looking)
+        places, caption = looks(schedule.steps), self.conds["caption"]
+
+        def under_caption(source: Tensor, sigma: Tensor) -> Tensor:
+            return comfy.samplers.calc_cond_batch(self.inner_model, [caption], source, sigma, looking)[0]
+
+        look = watched(under_caption, self.sigmas[places])
+        with advising(self.inner_model):
+            for place in places:
+                look(self.clip.trajectory[place].to(x), self.sigmas[place].to(x).expand(len(x)))
         seen = words.relative(pool=False, from_least=True) > options.noise_threshold
         return dilate(seen.float(), options.dilation)
 
@@ -160,14 +186,7 @@ class ControlledGuider(comfy.samplers.CFGGuider):
 
     def _place(self, sigma: Tensor) -> int:
         """In the schedule, of the first of these sigmas."""
-        sigmas = self.sigmas.to(sigma)
-        place = int((sigmas - sigma[0]).abs().argmin())
-        if abs(float(sigmas[place] - sigma[0])) > SAME_SIGMA * float(sigmas[place]):
-            raise EI2Error(
-                f"Attention control has no latents of the source at sigma {float(sigma[0]):.3f}: the sampler takes "
-                "other steps than the inversion. Use the sigmas of EI² DDIM Sampler and a sampler of one call a step."
-            )
-        return place
+        return place_of(float(sigma[0]), self.sigmas)
 
 
 def levels(model: ModelPatcher) -> tuple[float, float]:
@@ -179,5 +198,6 @@ def levels(model: ModelPatcher) -> tuple[float, float]:
 
 def _beginning(executor, guider, sigmas, extra_args, callback, noise, latent_image=None, *args, **kwargs):
     """Around a sampler of the host."""
+    check_start(latent_image, noise, sigmas, guider.clip.noise, guider.clip.schedule)
     latent_image = guider.begin(latent_image, sigmas, extra_args)
     return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)

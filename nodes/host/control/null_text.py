@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isclose
 
 from torch import Tensor
 
@@ -18,6 +19,7 @@ class FittedNullText:
     decoupled: bool  # for the source alone: the edit keeps its own negative
     fingerprint: Fingerprint  # of the model
     checksums: tuple[bytes, ...]  # of the frames of the inverted noise
+    caption: bytes  # checksum of the text it was fitted under
 
     @property
     def cfg(self) -> float:
@@ -34,10 +36,12 @@ class FittedNullText:
         """
         return with_embedding(conds, self.text.at(sigma))
 
-    def check(self, fingerprint: Fingerprint, steps: int, checksums: Sequence[bytes], cfg: float) -> None:
+    def check(
+        self, fingerprint: Fingerprint, steps: int, checksums: Sequence[bytes], cfg: float, caption: bytes
+    ) -> None:
         """Raises EI2Error for a sampling that it was not fitted for.
 
-        checksums: of the noise's frames, as the record of the inversion has them.
+        checksums: of the noise's frames, as the record of the inversion has them. caption: of what the clip shows.
         """
         far, allowed = distance(self.fingerprint.numbers, fingerprint.numbers), fingerprint.allowed(self.fingerprint)
         if not far <= allowed:
@@ -51,7 +55,12 @@ class FittedNullText:
                 f"and this latent holds {len(checksums)} frames in {steps} steps. Wire the same latent of DDIM Invert "
                 "Video into Null-Text Inversion and this node."
             )
-        if cfg != self.cfg:
+        if caption != self.caption:
+            raise EI2Error(
+                "The null text was fitted under another text than Prompt Edit's caption: the clip would not come back. "
+                "Wire Prompt Edit's caption into positive of Null-Text Inversion."
+            )
+        if not isclose(cfg, self.cfg, rel_tol=1e-6):  # a wired number may be rounded
             raise EI2Error(
                 f"The null text was fitted for cfg {self.cfg:g}, and cfg is {cfg:g} here: the clip would not come "
                 f"back. Set cfg to {self.cfg:g}, or to {cfg:g} in Null-Text Inversion too."

@@ -17,6 +17,11 @@ def read_text(clip: CLIP, text: str) -> Text:
 
     Raises EI2Error for a text encoder whose tokens are not known.
     """
+    if clip is None:
+        raise EI2Error(
+            "clip is None: the checkpoint holds no text encoder. Load that of its family with Load CLIP, or another "
+            "copy of the checkpoint."
+        )
     chunks = next(iter(clip.tokenize(text, return_word_ids=True).values()))
     if isinstance(getattr(clip.tokenizer, "ei2_words", None), tuple):
         return _plain(chunks, clip.tokenizer.ei2_words)
@@ -54,10 +59,11 @@ def _pieces(chunks: list, encoder) -> Text:
             piece, identity = _read(index, encoder)
             if not open_word:
                 words.append("")
-            words[-1] += piece.removesuffix(WORD_END)
+            words[-1] += piece
             tokens.append(Token(identity, len(words) - 1))
             open_word = not piece.endswith(WORD_END)
-    return Text(tuple(words), tuple(tokens))
+    # a piece spells the bytes of letters beyond ASCII: "cafÃ©" is "café"
+    return Text(tuple(encoder.tokenizer.convert_tokens_to_string([word]).strip() for word in words), tuple(tokens))
 
 
 def _special(index, encoder, ended: bool) -> str:

@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..plots import FONT, INK
+from ..side_by_side import readable
 from .looking import LookingEverywhere, relative
 
 CELL, HEAD, SIDE = 96, 18, 76  # px
@@ -37,7 +38,8 @@ def _lettered(blocks: list[str], words: list[str], height: int) -> Tensor:
     picture = Image.new("RGB", (SIDE + CELL * len(words), HEAD + height * len(blocks)), "white")
     pen = ImageDraw.Draw(picture)
     for i, word in enumerate(words):
-        pen.text((SIDE + CELL * i + 4, 1), word, INK, FONT)
+        shown, font = readable(word, FONT.size)
+        pen.text((SIDE + CELL * i + 4, 1), shown, INK, font)
     for i, block in enumerate(blocks):
         pen.text((4, HEAD + height * (i + 0.5)), block, INK, FONT, anchor="lm")
     return torch.from_numpy(np.array(picture)).float()[None] / 255

@@ -14,9 +14,9 @@ from ....ei2_modules.tuning.own_copy import own_copy
 from .. import conditioning
 from ..control.null_text import FittedNullText
 from ..inflating.temporal_hook import inference_bank
+from ..not_finite import advising
 from ..precision import computes_in
 from ..progress import Progress, say, show_text
-from ..sampling.not_finite import advising
 from ..sampling.round_trip import span
 from ..tuning.model import IN_PLACE, computing_with, errors_in_words, gradient_clone, loaded_whole
 from ..tuning.preflight import Demand
@@ -64,7 +64,8 @@ class NullTextRun:
         """Of a whole run."""
         job = self.job
         text = _in_last_half(self.done, job.negative[0][0]) if job.last_half else self.done
-        return FittedNullText(text, job.decoupled, job.inflated.fingerprint, tuple(job.inversion.checksums))
+        of = job.inflated.fingerprint, tuple(job.inversion.checksums), conditioning.checksum(job.positive)
+        return FittedNullText(text, job.decoupled, *of)
 
     def _fit(self, guider: NullTextGuider) -> None:
         job, steps, inner = self.job, self.job.start.schedule.steps, self.job.options.inner

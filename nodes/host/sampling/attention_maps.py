@@ -6,11 +6,13 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ....ei2_modules.attention.control.blend import WordMaps
+from ....ei2_modules.diffusion.finite import watched
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.inflation.unet_spec import UNetSpec
 from ..control.guider import levels
 from ..control.hooks import carrying, with_hooks
 from ..control.looking import LookingEverywhere, looks
+from ..not_finite import advising
 from ..progress import Progress
 from .inverted import Inverted
 
@@ -30,9 +32,12 @@ def look(model: ModelPatcher, spec: UNetSpec, positive: list, start: Inverted, l
 
     def run(denoise, x, sigmas, extra_args=None, callback=None, disable=None):
         options = carrying(extra_args["model_options"], looking)
+        denoise = watched(denoise, start.schedule.sigmas[places])
         for place in places:
             source, sigma = start.trajectory[place].to(x), start.schedule.sigmas[place].to(x)
-            progress.advance(denoise(source, sigma.expand(len(x)), **extra_args | {"model_options": options}))
+            with advising(model.model):
+                shown = denoise(source, sigma.expand(len(x)), **extra_args | {"model_options": options})
+            progress.advance(shown)
         return x
 
     guider = comfy.samplers.CFGGuider(with_hooks(model, spec))

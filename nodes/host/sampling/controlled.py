@@ -33,7 +33,8 @@ def controlled_guider(
             "The clip was inverted under another text than Prompt Edit's caption: that is neither the empty text nor "
             "the caption. The edit follows the clip less well. Wire Prompt Edit's caption into DDIM Invert Video."
         )
-    return ControlledGuider(model, inflated.spec, control, SourceClip(start.schedule, start.trajectory))
+    noise = model.model.process_latent_in(start.samples)
+    return ControlledGuider(model, inflated.spec, control, SourceClip(start.schedule, start.trajectory, noise))
 
 
 def _check_prompt(control: Control, positive: list, node: str) -> None:
@@ -81,6 +82,7 @@ def _check_null_text(control: Control, inflated: Inflated, start: Inverted, cfg:
             "there, or choose source along the inversion."
         )
     if wanted:
-        fitted.check(inflated.fingerprint, start.schedule.steps, checksums(start.samples), cfg)
+        caption = conditioning.checksum(control.edit.caption)
+        fitted.check(inflated.fingerprint, start.schedule.steps, checksums(start.samples), cfg, caption)
     elif fitted is not None:
         warn(f"The null text is not used: Attention Control has source {control.options.source}.")

@@ -11,6 +11,7 @@ from ....ei2_modules.diffusion.masked_edit import SourceOutsideMask
 from ....ei2_modules.diffusion.schedule import Schedule, ddim_schedule, vp_scale
 from ....ei2_modules.errors import EI2Error
 from ....ei2_modules.files.fingerprint import distance
+from ..images import shares_of
 from ..inflating.inflate import Inflated
 from ..inflating.unet import sigma_table
 from ..latents import clip_latents
@@ -116,8 +117,7 @@ def _kept_outside_mask(
         logging.warning("EI²: the noise mask is 0 everywhere, so nothing is edited: the source comes back as it is.")
     if later is None and count > 1:
         mask = mask.reshape(-1, 1, *mask.shape[-2:])[frames]
-    # Other packs make masks of bool.
-    return SourceOutsideMask(mask.float(), inversion.trajectory.of(frames), schedule.sigmas)
+    return SourceOutsideMask(shares_of(mask, "The noise mask"), inversion.trajectory.of(frames), schedule.sigmas)
 
 
 def _schedule(
@@ -136,7 +136,7 @@ def _schedule(
     if mismatch and not allow_mismatch:
         raise EI2Error(
             f"This latent was inverted with {mismatch}. Wire the same model into DDIM Invert Video and this node, or "
-            "set allow_mismatch to try it all the same."
+            "set allow_mismatch of EI² Sampler or EI² DDIM Sampler to try it all the same."
         )
     if mismatch:
         logging.warning("EI²: the latent was inverted with %s; the clip will not come back as it was.", mismatch)
@@ -179,7 +179,8 @@ def _schedule_by_steps(scaled: torch.Tensor, table: torch.Tensor, steps: int) ->
     if steps == 0:
         raise EI2Error(
             "This latent does not come from DDIM Invert Video, or lost its record on the way (Save Latent drops it). "
-            "Wire the inverted latent here, or set steps to the number it was inverted with."
+            "Wire the inverted latent here; EI² Sampler and EI² DDIM Sampler also take the number that it was inverted "
+            "with, in steps."
         )
     schedule = ddim_schedule(table, steps)
     spread = float(scaled.std())

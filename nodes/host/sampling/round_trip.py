@@ -17,11 +17,11 @@ from .. import plots
 from ..attempt import attempt
 from ..inflating.guidance import without_guidance
 from ..latents import pixels
+from ..not_finite import vae_advice
 from ..precision import computes_in, dtype_name
 from ..progress import Progress, to_pil
 from ..side_by_side import below, label, side_by_side
 from . import run as sampling
-from .not_finite import vae_advice
 from .trajectory import Trajectory
 
 POOR = 20.0  # dB: from here on a difference is seen at a glance

@@ -15,7 +15,7 @@ from ....ei2_modules.diffusion.inversion import Convergence, invert_ddim
 from ....ei2_modules.diffusion.masked_edit import SourceOutsideMask
 from ....ei2_modules.diffusion.sampling import sample_ddim
 from ....ei2_modules.diffusion.schedule import Schedule
-from .not_finite import advising
+from ..not_finite import advising
 from .trajectory import Trajectory
 
 

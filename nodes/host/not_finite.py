@@ -7,8 +7,8 @@ import torch
 from comfy.model_base import BaseModel
 from comfy.sd import VAE
 
-from ....ei2_modules.errors import NotFiniteError
-from ..precision import computes_in, dtype_name
+from ...ei2_modules.errors import NotFiniteError
+from .precision import computes_in, dtype_name
 
 
 @contextlib.contextmanager
