@@ -536,8 +536,14 @@ def test_cancel_leaves_the_model_as_it_was(monkeypatch):
     assert torch.equal(plain_sample(m), before)
 
 
-@pytest.mark.parametrize(("call", "step"), [(1, 1), (3, 3), (4, 4), (5, 1), (8, 2)])
-@pytest.mark.parametrize("chosen", [{"noise_share": 1.0}, SHARES | {"fuse_threshold": 0.3}])
+LOOKS, FUSES = {"noise_share": 1.0}, SHARES | {"fuse_threshold": 0.3}  # before the steps; in each
+
+
+@pytest.mark.parametrize(
+    ("chosen", "call", "step"),
+    [*((LOOKS, *row) for row in ((1, 1), (3, 3), (4, 4), (5, 1), (8, 2))),
+     *((FUSES, *row) for row in ((1, 1), (2, 1), (3, 2), (4, 2)))],
+)  # fmt: skip
 def test_values_that_are_not_finite_are_said_wherever_they_arise(call, step, chosen, monkeypatch):
     """In a look at where words are seen, which else would see none, in the source's pass and in the edit's."""
     m = smooth()
