@@ -10,7 +10,7 @@ from ei2_modules.errors import EI2Error
 # what the trial found: cross, self, features, blend, noise
 FOUND = {
     "appearance": (0.8, 0.6, 0.0, 0.4, 0.0),
-    "shape": (0.2, 0.0, 0.0, 0.5, 1.0),
+    "shape": (0.25, 0.0, 0.0, 0.5, 1.0),
     "style": (0.5, 0.6, 0.0, 0.0, 0.0),
     "background": (0.8, 0.6, 0.4, 0.0, 0.0),
     "Video-P2P": (0.2, 0.0, 0.0, 0.3, 0.0),
