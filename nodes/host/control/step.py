@@ -114,10 +114,8 @@ class Editing:
 
     def text_attention(self, out: Tensor, q: Tensor, k: Tensor, v: Tensor, extra: dict, is_plain: bool) -> Tensor:
         """is_plain: `out` is plain attention; if not, what another node added to it stays."""
-        texts, taken = extra["cond_or_uncond"], self.step.takes("cross") and self.step.counts(extra)
-        tokens = self.step.edit.alignment.mapper.shape[1]
-        rows = [part for part, text in zip(_parts(len(q), len(texts)), texts, strict=True) if text == 0]
-        for part in rows:
+        taken, tokens = self.step.takes("cross") and self.step.counts(extra), self.step.edit.alignment.mapper.shape[1]
+        for part in _parts(len(q), extra, of_prompt=True):
             own = q[part], k[part, :tokens], v[part, :tokens]  # the host repeats a shorter text
             self._see(*own[:2], extra, taken)
             if taken:
@@ -130,11 +128,12 @@ class Editing:
 
     def _taken(self, name: str, rows: tuple[Tensor, ...], extra: dict) -> tuple[Tensor, ...]:
         """The source's in the place of rows of a call: under every text, or under the prompt alone."""
-        taken, texts = _repeated(self.step.of(name, extra), rows), extra["cond_or_uncond"]
-        for found, own in () if self.step.options.both_texts else zip(taken, rows, strict=True):
-            for part, text in zip(_parts(len(own), len(texts)), texts, strict=True):
-                if text != 0:
-                    found[part] = own[part]
+        taken = _repeated(self.step.of(name, extra), rows)
+        if self.step.options.both_texts:
+            return taken
+        for part in _parts(len(rows[0]), extra, of_prompt=False):
+            for found, own in zip(taken, rows, strict=True):
+                found[part] = own[part]
         return taken
 
     def _own(self, rows: int, extra: dict) -> Tensor:
@@ -165,9 +164,11 @@ def _key(extra: dict) -> tuple:
     return (*extra["block"], extra.get("block_index"), window_of(extra))
 
 
-def _parts(rows: int, texts: int) -> list[slice]:
-    each = rows // texts
-    return [slice(i * each, (i + 1) * each) for i in range(texts)]
+def _parts(rows: int, extra: dict, of_prompt: bool) -> list[slice]:
+    """Of the rows of a call, those under the prompt, text by text; or those under what it avoids."""
+    texts = extra["cond_or_uncond"]
+    each = rows // len(texts)
+    return [slice(i * each, (i + 1) * each) for i, text in enumerate(texts) if (text == 0) == of_prompt]
 
 
 def _repeated(source: tuple[Tensor, ...], rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
